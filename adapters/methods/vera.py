@@ -1,0 +1,137 @@
+"""VeRA: two trained vectors per Linear around frozen random matrices that all Linears share.
+
+    y = W x + b + lambda_b * (B (lambda_d * (A dropout(x))))
+
+Kopiczko, Blankevoort, Asano 2023, arXiv:2310.11454. A (R x in) and B (out x R) are as large as the
+largest target needs; a smaller one uses their first columns and rows. lambda_b starts at zero, so
+the adapted model starts as the base.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from adapters.inject import linear_of
+from adapters.method import Dims, Identity, LinearAdapter
+from adapters.methods._settings import check_dropout, check_positive, check_rank
+from adapters.qkv import (
+    add_delta,
+    by_linear,
+    check_targets,
+    part_shape,
+    replace_targets,
+    spread,
+    target_shapes,
+)
+from adapters.spec import at_least
+
+FAMILY = "low-rank"
+PAPER = "arXiv:2310.11454"
+IDENTITY_AT_START: Identity = "exact"
+MERGEABLE = True
+SEMANTICS = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of VeRA."""
+
+    rank: int = 256
+    d_initial: float = 0.1
+    """Start of every element of lambda_d."""
+    dropout: float = 0.0
+    """On the adapter's input only."""
+    targets: tuple[str, ...] = ("qkv",)
+    """Projections named apart (q, k, v) share the rows of B and have their own vectors."""
+    projection_seed: int = 0
+    """Of A and B alone, so that runs of different seeds can share them."""
+
+    def __post_init__(self) -> None:
+        check_rank(self.rank)
+        check_positive(d_initial=self.d_initial)
+        check_dropout(self.dropout)
+        check_targets(self.targets)
+        at_least(0, projection_seed=self.projection_seed)
+
+
+class Projections(nn.Module):
+    """The frozen A (R, largest in) and B (largest out, R): one pair per ViT, which owns it.
+
+    Both are U(-sqrt(6 / columns), sqrt(6 / columns)), A drawn first.
+    """
+
+    A: Tensor
+    B: Tensor
+
+    def __init__(self, rank: int, in_features: int, out_features: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        for name, shape in (("A", (rank, in_features)), ("B", (out_features, rank))):
+            bound = (6 / shape[1]) ** 0.5
+            drawn = torch.empty(shape).uniform_(-bound, bound, generator=generator)
+            self.register_buffer(name, drawn)
+
+
+class VeraLinear(LinearAdapter):
+    """lambda_d (P, R) and lambda_b (P, o) of one Linear."""
+
+    def __init__(
+        self,
+        base: nn.Linear,
+        *,
+        parts: tuple[str, ...],
+        config: Config,
+        projections: Projections,
+    ) -> None:
+        super().__init__()
+        p, o = part_shape(base.out_features, parts)
+        self.parts, self.dropout = parts, config.dropout
+        self.lambda_d = nn.Parameter(torch.full((p, config.rank), config.d_initial))
+        self.lambda_b = nn.Parameter(torch.zeros(p, o))
+        # In a tuple, so that the ViT alone registers it and its state has A and B once.
+        self._shared = (projections,)
+
+    def _matrices(self, base: nn.Linear) -> tuple[Tensor, Tensor]:
+        """Return A (R, I) and B (o, R) of this Linear."""
+        (shared,) = self._shared
+        return shared.A[:, : base.in_features], shared.B[: self.lambda_b.shape[1]]
+
+    def forward(self, x_BNI: Tensor, base: nn.Linear) -> Tensor:
+        """Compute W x + b + lambda_b * (B (lambda_d * (A x)))."""
+        a_RI, b_oR = self._matrices(base)
+        z_BNR = nn.functional.linear(
+            nn.functional.dropout(x_BNI, self.dropout, self.training), a_RI
+        )
+        delta_BNPo = nn.functional.linear(z_BNR.unsqueeze(-2) * self.lambda_d, b_oR) * self.lambda_b
+        return add_delta(base(x_BNI), delta_BNPo, self.parts)
+
+    def merged(self, base: nn.Linear) -> tuple[Tensor, Tensor | None]:
+        """Return W + diag(lambda_b) B diag(lambda_d) A and b."""
+        a_RI, b_oR = self._matrices(base)
+        scaled_PoR = self.lambda_b.unsqueeze(2) * b_oR * self.lambda_d.unsqueeze(1)
+        return base.weight + spread(scaled_PoR @ a_RI, self.parts), base.bias
+
+
+def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[str]:
+    """Give the ViT its A and B as `vera`, and each target of every block its two vectors."""
+    inputs, outputs = [], []
+    for linear, parts in by_linear(config.targets).items():
+        base = linear_of(vit, 0, linear)
+        inputs.append(base.in_features)
+        outputs.append(part_shape(base.out_features, parts)[1])
+    projections = Projections(config.rank, max(inputs), max(outputs), config.projection_seed)
+    projections.to(next(vit.parameters()).device)
+    vit.add_module("vera", projections)
+    return replace_targets(
+        vit, config.targets, partial(VeraLinear, config=config, projections=projections)
+    )
+
+
+def count(config: Config, dims: Dims) -> int:
+    """Sum r + out over every Linear or row block of every block."""
+    shapes = target_shapes(config.targets, dims)
+    return dims.depth * sum(p * (config.rank + o) for p, o, _ in shapes)

@@ -1,0 +1,128 @@
+"""Targets, and the fused qkv Linear of timm that three of them share.
+
+Its output rows 0..d-1 are the query, d..2d-1 the key, 2d..3d-1 the value. A method adapts the whole
+Linear (target "qkv") or some of its row blocks apart from each other ("q", "k", "v").
+
+Shape suffixes: B batch, N tokens, I input features, O output features, R rank, P the row blocks
+that are adapted apart from each other (1: the whole Linear), o the rows of one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from adapters.inject import LINEARS, blocks, linear_sizes, replace_linear
+from adapters.method import Dims, LinearAdapter
+
+PROJECTIONS = ("q", "k", "v")
+TARGETS = (*PROJECTIONS, *LINEARS)
+"""What `targets` may name: separate projections, the fused qkv, the other Linears of a block."""
+
+
+def check_targets(targets: tuple[str, ...], allowed: tuple[str, ...] = TARGETS) -> None:
+    """Raise ValueError unless `targets` is a non-empty, repetition-free choice from `allowed`."""
+    if not isinstance(targets, tuple):  # "qkv" is a sequence of three targets, but not meant so
+        raise ValueError(
+            f"targets: {targets!r} given, allowed: a list of some of {', '.join(allowed)}"
+        )
+    if not targets:
+        raise ValueError(f"targets: an empty list given, allowed: some of {', '.join(allowed)}")
+    for target in targets:
+        if target not in allowed:
+            raise ValueError(f"targets: {target!r} given, allowed: some of {', '.join(allowed)}")
+    if len(set(targets)) < len(targets):
+        raise ValueError(f"targets: {list(targets)} given, allowed: each name once")
+    if "qkv" in targets and set(targets) & set(PROJECTIONS):
+        raise ValueError(
+            f"targets: {list(targets)} given, allowed: the fused qkv or any of q, k, v, not both"
+        )
+
+
+def rows(projection: str, width: int) -> slice:
+    """Return the output rows of "q", "k" or "v" in a fused weight of 3 * `width` rows."""
+    start = PROJECTIONS.index(projection) * width
+    return slice(start, start + width)
+
+
+def by_linear(targets: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Group targets by Linear: ("q", "v", "fc1") -> {"qkv": ("q", "v"), "fc1": ()}.
+
+    An empty tuple means the whole Linear. The order is that of the Linears in a block.
+    """
+    grouped: dict[str, tuple[str, ...]] = {}
+    for linear in LINEARS:
+        parts = tuple(p for p in PROJECTIONS if p in targets) if linear == "qkv" else ()
+        if linear in targets or parts:
+            grouped[linear] = parts
+    return grouped
+
+
+def replace_targets(
+    vit: nn.Module, targets: tuple[str, ...], make: Callable[..., LinearAdapter]
+) -> list[str]:
+    """Adapt `targets` in every block with `make(base, parts=...)`; return the parameters' names.
+
+    `parts` is what `by_linear` gives. Blocks go first to last, and in each the Linears in order.
+    """
+    return [
+        name
+        for block in range(len(blocks(vit)))
+        for linear, parts in by_linear(targets).items()
+        for name in replace_linear(vit, block, linear, partial(make, parts=parts))
+    ]
+
+
+def part_shape(out_features: int, parts: tuple[str, ...]) -> tuple[int, int]:
+    """Return (P, o): how many row blocks are adapted apart from each other, and their rows."""
+    return (len(parts), out_features // 3) if parts else (1, out_features)
+
+
+def target_shapes(targets: tuple[str, ...], dims: Dims) -> list[tuple[int, int, int]]:
+    """Return (P, o, I) of every Linear that `replace_targets` adapts in one block, for counts."""
+    sizes = linear_sizes(dims)
+    return [
+        (*part_shape(sizes[linear][1], parts), sizes[linear][0])
+        for linear, parts in by_linear(targets).items()
+    ]
+
+
+def low_rank(x_BNI: Tensor, down_QRI: Tensor, up_PoR: Tensor) -> Tensor:
+    """Return x through `down` and `up`, per row block (B, N, P, o).
+
+    Q is P, or 1 where all row blocks share `down`.
+    """
+    z_BNQR = _matmul(x_BNI, down_QRI)
+    if down_QRI.shape[0] == 1:
+        return _matmul(z_BNQR.flatten(-2), up_PoR)
+    return torch.einsum("...pr,por->...po", z_BNQR, up_PoR)
+
+
+def _matmul(x_BNI: Tensor, weight_PoI: Tensor) -> Tensor:
+    """Return x through one weight per row block, in one multiplication (B, N, P, o)."""
+    p, o, _ = weight_PoI.shape
+    y_BNO = nn.functional.linear(x_BNI, weight_PoI.flatten(0, 1))
+    return y_BNO.reshape(*y_BNO.shape[:-1], p, o)
+
+
+def add_delta(y_BNO: Tensor, delta_BNPo: Tensor, parts: tuple[str, ...]) -> Tensor:
+    """Add the change of each row block to a Linear's output, in the output's precision."""
+    delta_BNPo = delta_BNPo.to(y_BNO.dtype)
+    if parts in ((), PROJECTIONS):
+        return y_BNO + delta_BNPo.flatten(-2)
+    chunks = list(y_BNO.chunk(3, dim=-1))
+    for part, delta_BNo in zip(parts, delta_BNPo.unbind(-2), strict=True):
+        at = PROJECTIONS.index(part)
+        chunks[at] = chunks[at] + delta_BNo
+    return torch.cat(chunks, dim=-1)
+
+
+def spread(blocks_Po: Tensor, parts: tuple[str, ...], *, fill: float = 0.0) -> Tensor:
+    """Return the rows (O, ...) of a Linear from those of `parts` (P, o, ...), others at `fill`."""
+    if not parts:
+        return blocks_Po.flatten(0, 1)
+    other_o = blocks_Po.new_full(blocks_Po.shape[1:], fill)
+    return torch.cat([blocks_Po[parts.index(p)] if p in parts else other_o for p in PROJECTIONS])

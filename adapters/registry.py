@@ -1,0 +1,81 @@
+"""Finding methods, data sets and packaged backbones by their file names: a new file is a new name.
+
+Files that start with an underscore are helpers, not entries.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from functools import cache
+from types import ModuleType
+from typing import Literal, cast
+
+from adapters.data.contract import Dataset
+from adapters.method import Method
+
+Kind = Literal["methods", "data", "backbones"]
+_REQUIRED = {
+    "methods": (
+        "FAMILY",
+        "PAPER",
+        "IDENTITY_AT_START",
+        "MERGEABLE",
+        "SEMANTICS",
+        "Config",
+        "attach",
+        "count",
+    ),
+    "data": ("GROUP", "CLASSES", "DIGEST", "SEMANTICS", "Config", "missing", "load"),
+    "backbones": ("INFO", "missing", "create"),
+}
+_HELPERS = {"data": {"contract", "splits"}, "backbones": {"contract"}}
+
+
+class UnknownNameError(ValueError):
+    """A name that no file has; the message lists the names that exist."""
+
+
+@cache
+def names(kind: Kind) -> tuple[str, ...]:
+    """The names of all entries of a kind, sorted."""
+    package = importlib.import_module(f"adapters.{kind}")
+    found = (module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg)
+    skipped = _HELPERS.get(kind, set())
+    return tuple(sorted(n for n in found if not n.startswith("_") and n not in skipped))
+
+
+def method(name: str) -> Method:
+    """The module of the method called `name`; UnknownNameError if there is none."""
+    return cast(Method, _module("methods", name))
+
+
+def dataset(name: str) -> Dataset:
+    """The module of the data set called `name`; UnknownNameError if there is none."""
+    return cast(Dataset, _module("data", name))
+
+
+def backbone(name: str) -> ModuleType:
+    """The module of the packaged backbone called `name`; UnknownNameError if there is none."""
+    return _module("backbones", name)
+
+
+@cache
+def _module(kind: Kind, name: str) -> ModuleType:
+    if name not in names(kind):
+        raise UnknownNameError(unknown(kind.removesuffix("s"), name, names(kind)))
+    module = importlib.import_module(f"adapters.{kind}.{name}")
+    lacking = [attribute for attribute in _REQUIRED[kind] if not hasattr(module, attribute)]
+    if lacking:
+        raise TypeError(f"{module.__file__}: lacks {', '.join(lacking)}, which every entry offers")
+    return module
+
+
+def unknown(what: str, given: str, allowed: Iterable[str]) -> str:
+    """The message for a name that does not exist: what was given, the nearest, and all there are."""
+    allowed = sorted(allowed)
+    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {given!r}.{hint} Known: {', '.join(allowed)}"

@@ -1,0 +1,69 @@
+"""Scoring a whole split: every image once, metrics over all logits and never a mean of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from adapters.backbones.contract import BackboneInfo
+from adapters.warm import Pixels
+
+Metrics = Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], float]]
+"""Name -> function of logits (N, C) and labels (N,)."""
+
+EVAL_BATCH = 256
+
+
+class Normalise:
+    """uint8 (B, 3, S, S) -> float32, with the backbone's mean and standard deviation per channel."""
+
+    def __init__(self, info: BackboneInfo, device: torch.device) -> None:
+        self._scale_311 = 1.0 / (255.0 * torch.tensor(info.std, device=device).view(3, 1, 1))
+        mean_311 = torch.tensor(info.mean, device=device).view(3, 1, 1)
+        self._shift_311 = -mean_311 * 255.0 * self._scale_311
+
+    def __call__(self, pixels_B3SS: Tensor) -> Tensor:
+        """(B, 3, S, S) in, the same shape out."""
+        return pixels_B3SS.float().mul_(self._scale_311).add_(self._shift_311)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a split scored: mean cross-entropy in nats and every metric by name."""
+
+    loss: float
+    metrics: dict[str, float]
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The autocast context of a precision: bfloat16 for `bf16`, none for `fp32`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+@torch.inference_mode()
+def score(
+    vit: nn.Module,
+    split: Pixels,
+    *,
+    normalise: Normalise,
+    precision: str,
+    metrics: Metrics,
+    on_batch: Callable[[], None],
+) -> Score:
+    """Loss and metrics of `vit` on the whole split, in eval mode; `on_batch` is called per batch."""
+    vit.eval()
+    parts = []
+    for begin in range(0, len(split), EVAL_BATCH):
+        on_batch()
+        with autocast(split.pixels.device, precision):
+            parts.append(vit(normalise(split.pixels[begin : begin + EVAL_BATCH])).float())
+    logits_NC = torch.cat(parts)
+    loss = float(functional.cross_entropy(logits_NC, split.labels))
+    logits, labels = logits_NC.cpu().numpy(), split.labels.cpu().numpy()
+    return Score(loss, {name: compute(logits, labels) for name, compute in metrics.items()})

@@ -1,0 +1,39 @@
+"""The command line. Commands import what they need when they run, so `--help` stays quick."""
+
+from __future__ import annotations
+
+import sys
+
+from orchestrator.cli import catalog, look, start
+from orchestrator.cli.app import ExitCode, app, fail
+
+__all__ = ["app", "main"]
+
+# Command modules register themselves on `app` when they are imported.
+_COMMANDS = (start, look, catalog)
+
+_USAGE = {
+    "SuiteError",
+    "StoreError",
+    "TableError",
+    "QueryError",
+    "PackageError",
+    "UnknownNameError",
+}
+"""Errors that the user can mend, by class name: importing the classes here would cost every start."""
+
+
+def main() -> None:
+    """Entry point of the `peftgrid` command."""
+    try:
+        app()
+    except Exception as error:
+        names = {cls.__name__ for cls in type(error).__mro__}
+        if "ClusterError" in names:
+            fail(str(error), ExitCode.UNREACHABLE)
+        elif names & _USAGE:
+            fail(str(error), ExitCode.USAGE)
+        else:
+            raise
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)

@@ -1,0 +1,69 @@
+"""The application object, exit codes and the options that several commands share."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="peftgrid",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help=(
+        "Compare parameter-efficient fine-tuning methods on Vision Transformers.\n\n"
+        "Write a suite (methods x ranks x data sets x seeds) as one YAML file, run it as Ray Train "
+        "jobs, and query the Parquet tables it fills.\n\n"
+        "[bold]First steps[/bold]: `peftgrid run quickstart`, then `peftgrid table quickstart`.\n\n"
+        "[bold]Exit codes[/bold]: 0 all wanted runs done; 1 internal error; 2 usage or invalid "
+        "suite; 3 finished with failed runs; 4 stopped or incomplete; 6 cluster unreachable; "
+        "130, 143 signals."
+    ),
+)
+
+
+class ExitCode(enum.IntEnum):
+    """What the shell sees."""
+
+    DONE = 0
+    USAGE = 2
+    FAILED_RUNS = 3
+    INCOMPLETE = 4
+    UNREACHABLE = 6
+    INTERRUPTED = 130
+
+
+SuiteArgument = Annotated[
+    str, typer.Argument(help="A suite file, or the name of a shipped suite such as `quickstart`.")
+]
+StoreOption = Annotated[
+    Path, typer.Option("--store", help="The folder that holds claims, attempts and tables.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one value, e.g. `--set train.epochs=1`; recorded."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+DEFAULT_STORE = Path("runs")
+
+
+def echo(text: str = "") -> None:
+    """Print a result on standard output."""
+    typer.echo(text)
+
+
+def echo_json(value: Any) -> None:
+    """Print a result as JSON on standard output."""
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say on standard error why nothing was done, and end."""
+    typer.echo(f"peftgrid: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,121 @@
+"""Commands about what there is to compare: methods, datasets, backbones, suites; and doctor."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.app import ExitCode, JsonOption, app, echo, echo_json, fail
+
+
+@app.command()
+def methods(as_json: JsonOption = False) -> None:
+    """The fine-tuning methods that suites may name."""
+    from adapters import registry
+
+    rows = []
+    for name in registry.names("methods"):
+        module = registry.method(name)
+        rows.append(
+            {
+                "method": name,
+                "family": module.FAMILY,
+                "mergeable": "yes" if module.MERGEABLE else "no",
+                "equal at start": module.IDENTITY_AT_START,
+                "source": module.PAPER,
+            }
+        )
+    _show(rows, as_json)
+
+
+@app.command()
+def datasets(as_json: JsonOption = False) -> None:
+    """The data sets that suites may name, and whether their images are on this machine."""
+    from adapters import registry
+
+    rows = []
+    for name in registry.names("data"):
+        module = registry.dataset(name)
+        rows.append(
+            {
+                "data set": name,
+                "group": module.GROUP,
+                "classes": str(module.CLASSES),
+                "here": _here(module.missing()),
+            }
+        )
+    _show(rows, as_json)
+
+
+@app.command()
+def backbones(
+    fetch: Annotated[
+        str | None,
+        typer.Option(
+            "--fetch", help="Download the weights of this timm model into the hub's cache."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The packaged backbones. Any other timm ViT may be named too; fetch its weights first."""
+    from adapters import backbones as packaged
+    from adapters import registry
+
+    if fetch is not None:
+        try:
+            packaged.fetch(fetch)
+        except ValueError as error:
+            fail(str(error), ExitCode.UNREACHABLE)
+        echo(f"{fetch}: its weights are on this machine")
+        return
+    rows = []
+    for name in registry.names("backbones"):
+        info = packaged.describe(name)
+        rows.append(
+            {
+                "backbone": name,
+                "parameters": f"{info.dims.params:,}",
+                "pixels": str(info.dims.image_size),
+                "here": _here(packaged.missing(name)),
+                "weights": info.description,
+            }
+        )
+    _show(rows, as_json)
+
+
+@app.command()
+def suites(as_json: JsonOption = False) -> None:
+    """The shipped suites, with the question that each answers."""
+    from suites import catalog
+    from suites.load import load
+
+    rows = [{"suite": name, "question": load(name).question or ""} for name in catalog.names()]
+    _show(rows, as_json)
+
+
+@app.command()
+def doctor() -> None:
+    """Check that the packages Python finds are peftgrid's own, and say which versions are in use."""
+    import importlib.metadata
+
+    from orchestrator import packages
+
+    packages.check()
+    for room, place in packages.found().items():
+        echo(f"{room:<14} {place}")
+    for name in ("peftgrid", "torch", "timm", "ray", "pyarrow", "duckdb"):
+        echo(f"{name:<14} {importlib.metadata.version(name)}")
+
+
+def _here(missing: str | None) -> str:
+    return "yes" if missing is None else f"no: {missing}"
+
+
+def _show(rows: list[dict[str, str]], as_json: bool) -> None:
+    if as_json:
+        echo_json(rows)
+        return
+    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
+    for cells in ({key: key for key in widths}, *rows):
+        echo("  ".join(cells[key].ljust(width) for key, width in widths.items()).rstrip())

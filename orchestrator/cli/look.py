@@ -1,0 +1,210 @@
+"""Commands that read a store: status, explain, table, query, schema. None of them loads torch or Ray."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.app import (
+    DEFAULT_STORE,
+    ExitCode,
+    JsonOption,
+    StoreOption,
+    app,
+    echo,
+    echo_json,
+    fail,
+)
+
+if TYPE_CHECKING:
+    from results.schema import Column
+    from results.store import RunState
+
+SuiteName = Annotated[
+    str | None, typer.Argument(help="A suite's name; by default all of the store.")
+]
+
+
+class TableFormat(enum.StrEnum):
+    """How `table` prints."""
+
+    text = "text"
+    markdown = "markdown"
+    json = "json"
+
+
+class QueryFormat(enum.StrEnum):
+    """How `query` prints."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+@app.command()
+def status(
+    suite: SuiteName = None, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False
+) -> None:
+    """How many runs of each suite succeeded, failed, stopped or are still to do."""
+    from results.store import Store
+
+    opened = Store.open(store.resolve())
+    states = opened.states()
+    rows = []
+    for name in [suite] if suite else opened.plans():
+        planned = opened.plan(name)
+        if not planned:
+            fail(
+                f"no suite {name!r} in {store}; known: {', '.join(opened.plans())}", ExitCode.USAGE
+            )
+        counts = Counter(_standing(row.run_id, states) for row in planned)
+        rows.append({"suite": name, "runs": len(planned), **counts})
+    if as_json:
+        echo_json(rows)
+        return
+    for row in rows:
+        counted = ", ".join(f"{n} {s}" for s, n in row.items() if s not in ("suite", "runs"))
+        echo(f"{row['suite']}: {row['runs']} runs: {counted}")
+    for path, reason in opened.bad_files:
+        typer.echo(f"peftgrid: set aside {path}: {reason}", err=True)
+
+
+def _standing(run_id: str | None, states: dict[str, RunState]) -> str:
+    """A planned run's status; a final run without an identity waits for its selection."""
+    if run_id is None:
+        return "waiting"
+    return states[run_id].status if run_id in states else "queued"
+
+
+@app.command()
+def explain(
+    run: Annotated[str, typer.Argument(help="A run_id, or enough of its beginning.")],
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Everything about one run: its spec, the suites that ask for it, every attempt and its error."""
+    from results.store import Store
+
+    opened = Store.open(store.resolve())
+    planned = [
+        row for row in opened.plans_table().to_pylist() if str(row["run_id"]).startswith(run)
+    ]
+    attempts = [row for row in opened.attempts().to_pylist() if row["run_id"].startswith(run)]
+    ids = {row["run_id"] for row in (*planned, *attempts)}
+    if len(ids) != 1:
+        found = f"{len(ids)} runs" if ids else "no run"
+        fail(f"{found} in {store} begin with {run!r}: {' '.join(sorted(ids))}", ExitCode.USAGE)
+    described = (planned or attempts)[0]
+    attempts.sort(key=lambda row: row["attempt"])
+    spec = json.loads(described["spec"])
+    suites = sorted({row["suite"] for row in planned})
+    if as_json:
+        echo_json({"run_id": ids.pop(), "suites": suites, "spec": spec, "attempts": attempts})
+        return
+    echo(
+        f"run {ids.pop()}: {described['variant']} on {described['dataset']}, seed {described['seed']}"
+    )
+    echo(f"asked for by: {', '.join(suites) or 'no suite of this store'}")
+    for row in attempts:
+        _explain_attempt(row)
+    echo(_verdict(attempts))
+    echo("spec (what the run_id is the hash of):")
+    echo(json.dumps(spec, indent=2, sort_keys=True))
+
+
+def _explain_attempt(row: dict[str, Any]) -> None:
+    echo(f"attempt {row['attempt']}: {row['status']} on {row['hostname'] or 'the driver'}")
+    if row["status"] == "succeeded":
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in row["metrics"])
+        echo(f"  epoch {row['best_epoch']} by {row['select_epoch']}: {scores}")
+    if row["error"]:
+        echo(f"  {row['failure_kind']}: {row['error']}")
+    if row["evidence"]:
+        echo("  " + row["evidence"].rstrip().replace("\n", "\n  "))
+
+
+def _verdict(attempts: list[dict[str, Any]]) -> str:
+    """What `run` and `resume` would do with it."""
+    if not attempts:
+        return "never attempted: `run` starts it"
+    if any(row["status"] == "succeeded" for row in attempts):
+        return "done: no command runs it again"
+    if attempts[-1]["status"] == "failed":
+        return "failed: `run` leaves it, `resume` tries it again"
+    return f"{attempts[-1]['status']}: `run` and `resume` start it again"
+
+
+@app.command()
+def table(
+    suite: SuiteName = None,
+    store: StoreOption = DEFAULT_STORE,
+    form: Annotated[TableFormat, typer.Option("--format", help="How to print.")] = TableFormat.text,
+) -> None:
+    """The leaderboard: test accuracy per variant and data set, mean and spread over seeds, and cost."""
+    from results.store import Store
+    from results.table import leaderboard
+
+    board = leaderboard(Store.open(store.resolve()), suite)
+    match form:
+        case TableFormat.text:
+            echo(board.to_text())
+        case TableFormat.markdown:
+            echo(board.to_markdown())
+        case TableFormat.json:
+            echo(board.to_json())
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="One SELECT over runs, attempts, epochs and plans.")],
+    store: StoreOption = DEFAULT_STORE,
+    form: Annotated[
+        QueryFormat, typer.Option("--format", help="How to print.")
+    ] = QueryFormat.table,
+) -> None:
+    """Query the result tables with SQL (DuckDB), read-only.
+
+    For example: peftgrid query "SELECT variant, avg(test_top1) FROM runs GROUP BY ALL ORDER BY 2 DESC"
+    """
+    from results.formats import format_table
+    from results.query import query as run_query
+    from results.store import Store
+
+    answer = run_query(Store.open(store.resolve()), sql)
+    sys.stdout.buffer.write(format_table(answer, form.value))
+
+
+@app.command()
+def schema(as_json: JsonOption = False) -> None:
+    """Every table and column with its type, unit and meaning."""
+    from results import schema as tables
+
+    by_name = {
+        "runs": tables.RUNS,
+        "attempts": tables.ATTEMPTS,
+        "epochs": tables.EPOCHS,
+        "plans": tables.PLANS,
+    }
+    if as_json:
+        echo_json({name: [_column(c) for c in columns] for name, columns in by_name.items()})
+        return
+    for name, columns in by_name.items():
+        echo(name)
+        for column in columns:
+            unit = f" [{column.unit}]" if column.unit else ""
+            echo(f"  {column.name:<20} {column.type!s:<22} {column.meaning}{unit}")
+
+
+def _column(column: Column) -> dict[str, str]:
+    return {
+        "column": column.name,
+        "type": str(column.type),
+        "meaning": column.meaning,
+        "unit": column.unit,
+    }

@@ -1,0 +1,300 @@
+"""Commands about a suite: validate, plan, run, resume."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.app import (
+    DEFAULT_STORE,
+    ExitCode,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    SuiteArgument,
+    app,
+    echo,
+    echo_json,
+    fail,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.driver import Outcome
+    from orchestrator.plan import Plan
+    from results.store import Store
+    from suites.suite import Suite
+
+_EXAMPLE = "SELECT variant, dataset, avg(test_top1) FROM runs GROUP BY ALL ORDER BY ALL"
+
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", help="A running Ray to use; by default one is embedded."),
+]
+ParallelOption = Annotated[
+    int | None, typer.Option("--max-parallel", min=1, help="At most this many jobs at once.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Print the plan and start nothing.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what failed.")]
+
+
+@app.command()
+def validate(
+    suite: SuiteArgument, overrides: SetOption = None, as_json: JsonOption = False
+) -> None:
+    """Check a suite file: every mistake at once, each with its place."""
+    loaded = _load(suite, overrides)
+    cells = sum(1 for _ in loaded.cells())
+    final = sum(group.final_count for group in loaded.groups())
+    if as_json:
+        echo_json({"suite": loaded.name, "cells": cells, "final_cells": final})
+    else:
+        rest = f" and {final} final runs once they are selected" if final else ""
+        echo(f"{loaded.name}: valid, {cells} runs{rest}")
+
+
+@app.command()
+def plan(
+    suite: SuiteArgument,
+    store: StoreOption = DEFAULT_STORE,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a suite asks for and what the store already has; start nothing."""
+    from orchestrator.plan import make_plan
+
+    loaded = _load(suite, overrides)
+    planned = make_plan(loaded, _existing(store))
+    _print_plan(loaded, planned, as_json)
+
+
+@app.command()
+def run(
+    suite: SuiteArgument,
+    store: StoreOption = DEFAULT_STORE,
+    overrides: SetOption = None,
+    address: AddressOption = None,
+    max_parallel: ParallelOption = None,
+    dry_run: DryRunOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Start the missing and unfinished runs of a suite. Failed ones stay as they are: see `resume`."""
+    _drive(
+        suite, store, overrides, address, max_parallel, dry_run, quiet, as_json, retry_failed=False
+    )
+
+
+@app.command()
+def resume(
+    suite: SuiteArgument,
+    store: StoreOption = DEFAULT_STORE,
+    overrides: SetOption = None,
+    address: AddressOption = None,
+    max_parallel: ParallelOption = None,
+    dry_run: DryRunOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Start the missing, unfinished and failed runs of a suite; finished ones are never repeated."""
+    _drive(
+        suite, store, overrides, address, max_parallel, dry_run, quiet, as_json, retry_failed=True
+    )
+
+
+def _drive(
+    source: str,
+    path: Path,
+    overrides: list[str] | None,
+    address: str | None,
+    max_parallel: int | None,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+    *,
+    retry_failed: bool,
+) -> None:
+    began = time.monotonic() - _process_age()
+    from rich.console import Console
+
+    from orchestrator import packages, progress
+    from orchestrator.plan import make_plan
+    from results.store import Store
+
+    packages.check()
+    suite = _load(source, overrides)
+    planned = make_plan(suite, _existing(path))
+    if dry_run:
+        _print_plan(suite, planned, as_json)
+        return
+    if planned.absent:
+        needs = "\n".join(f"  {what}: {how}" for what, how in planned.absent.items())
+        fail(f"{suite.name}: not on this machine, get it first:\n{needs}", ExitCode.USAGE)
+    from orchestrator.driver import drive
+
+    store = Store.open(path.resolve(), create=True)
+    console = Console(stderr=True)
+    with progress.view(console, quiet=quiet) as view:
+        todo = planned.to_do(retry_failed=retry_failed)
+        view.note(f"{suite.name}: {len(todo)} runs to start, {_counted(planned.counts())}")
+        outcome = drive(
+            suite,
+            store,
+            view,
+            retry_failed=retry_failed,
+            address=address,
+            max_parallel=max_parallel,
+            began=began,
+        )
+    _report(suite, store, outcome, quiet=quiet, as_json=as_json)
+    sys.stdout.flush()
+    # Ray Train's threads may still be winding down; every result is committed, so nobody waits.
+    os._exit(_exit_code(outcome, make_plan(suite, store)))
+
+
+def _exit_code(outcome: Outcome, planned: Plan) -> int:
+    if outcome.signal is not None:
+        return 128 + outcome.signal
+    if outcome.problem is not None or outcome.left:
+        return ExitCode.INCOMPLETE
+    return ExitCode.FAILED_RUNS if planned.counts().get("failed") else ExitCode.DONE
+
+
+def _report(suite: Suite, store: Store, outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
+    """The leaderboard and where to go on."""
+    from results.table import leaderboard
+
+    if as_json:
+        echo_json(
+            {
+                "suite": suite.name,
+                "store": str(store.path),
+                "started": outcome.started,
+                "succeeded": outcome.succeeded,
+                "failed": outcome.failed,
+                "left": outcome.left,
+                "seconds_to_first_step": outcome.seconds_to_first_step,
+                "failures": [{"run_id": run, "error": error} for run, error in outcome.failures],
+                "problem": outcome.problem,
+            }
+        )
+        return
+    if outcome.problem:
+        typer.echo(f"peftgrid: {outcome.problem}", err=True)
+    if not quiet:
+        echo(leaderboard(store, suite.name).to_text())
+        echo()
+    echo(
+        f"{suite.name}: {outcome.started} runs started, {outcome.succeeded} succeeded, "
+        f"{outcome.failed} failed, {outcome.left} left. Tables: {store.path}"
+    )
+    where = "" if store.path == DEFAULT_STORE.resolve() else f" --store {store.path}"
+    if not quiet:
+        echo(f"Query them:  peftgrid query{where} {_EXAMPLE!r}")
+    for run_id, error in outcome.failures:
+        echo(f"failed: {run_id}: {error}")
+    if outcome.failures:
+        echo(f"Look closer: peftgrid explain {outcome.failures[0][0]}{where}")
+        echo(f"Try again:   peftgrid resume {suite.name}{where}")
+
+
+def _print_plan(suite: Suite, planned: Plan, as_json: bool) -> None:
+    if as_json:
+        echo_json(_plan_json(suite, planned))
+        return
+    echo(f"suite {suite.name}: {_counted(planned.counts())}")
+    for axis, values in _axes(planned).items():
+        echo(f"  {axis}: {', '.join(values)}")
+    counts = {run.cell.spec.variant: run.trainable_params for run in planned.runs}
+    several = len({run.cell.spec.dataset for run in planned.runs}) > 1
+    echo("  trainable parameters" + (", head of the last data set included:" if several else ":"))
+    for variant, count in counts.items():
+        echo(f"    {variant:<40} {count:>12,}")
+    for item in planned.waiting:
+        where = ", ".join(str(value) for value in item.group.key.values())
+        echo(f"  waiting: {item.group.final_count} final runs of {where}: {item.reason}")
+    for what, command in planned.absent.items():
+        echo(f"  missing: {what}; get it with: {command}")
+
+
+def _plan_json(suite: Suite, planned: Plan) -> dict[str, Any]:
+    runs = [
+        {
+            "run_id": run.cell.spec.run_id,
+            "config_id": run.cell.spec.config_id,
+            "variant": run.cell.spec.variant,
+            "backbone": run.cell.spec.backbone,
+            "method": run.cell.spec.method,
+            "params": dict(run.cell.spec.params),
+            "dataset": run.cell.spec.dataset,
+            "seed": run.cell.spec.seed,
+            "stage": run.cell.stage,
+            "selected_from": run.cell.selected_from,
+            "axes": dict(run.cell.axes),
+            "status": run.status,
+            "reason": run.reason,
+            "trainable_params": run.trainable_params,
+        }
+        for run in planned.runs
+    ]
+    waiting = [
+        {
+            "run_id": None,
+            **dict(item.group.key),
+            "stage": "final",
+            "status": "waiting",
+            "runs": item.group.final_count,
+            "reason": item.reason,
+        }
+        for item in planned.waiting
+    ]
+    return {
+        "suite": suite.name,
+        "digest": suite.digest,
+        "counts": planned.counts(),
+        "absent": planned.absent,
+        "runs": runs,
+        "waiting": waiting,
+    }
+
+
+def _axes(planned: Plan) -> dict[str, list[str]]:
+    """Axis -> its values in order of appearance."""
+    axes: dict[str, dict[str, None]] = {}
+    for run in planned.runs:
+        for axis, value in run.cell.axes.items():
+            axes.setdefault(axis, {})[value] = None
+    return {axis: list(values) for axis, values in axes.items()}
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return f"{sum(counts.values())} runs: " + ", ".join(f"{n} {s}" for s, n in counts.items())
+
+
+def _load(source: str, overrides: list[str] | None) -> Suite:
+    from suites.load import load
+
+    return load(source, overrides or [])
+
+
+def _existing(path: Path) -> Store | None:
+    """The store if there is one; a path that cannot be one is an error."""
+    from results.store import Store
+
+    return Store.open(path.resolve()) if path.exists() else None
+
+
+def _process_age() -> float:
+    """Seconds since this process was started, imports included; 0 where the system cannot tell."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK"))

@@ -1,0 +1,95 @@
+"""The one place that starts Ray: embedded on this machine, or an address that is already running."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+OBJECT_STORE_BYTES = 256 * 2**20
+_QUIET = {
+    # Train polls its workers this often; its default of 2 s would be felt at every start and end.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class ClusterError(RuntimeError):
+    """Ray cannot be reached or does not have what is asked for."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running Ray, as jobs need to know it."""
+
+    cpus: int
+    gpus: float
+    scratch: Path
+    """A short-lived folder for Ray Train's own files; no result ever lies in it."""
+
+
+@contextlib.contextmanager
+def running(address: str | None, *, cpus: int | None, threads: int) -> Iterator[Cluster]:
+    """Ray, for as long as the context lasts; one that this process already runs is used and left.
+
+    `cpus` limits an embedded Ray; None takes every core this process may use. `threads` is what each
+    worker process may use: it has to stand in the environment before torch is loaded there.
+    Raises ClusterError where `address` does not answer.
+    """
+    # A short path: names of sockets below it must not exceed 107 bytes.
+    home = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    empty = home / "cwd"
+    empty.mkdir()
+    came_from = Path.cwd()
+    environment = _QUIET | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    previous = {name: os.environ.get(name) for name in environment}
+    os.environ |= environment  # before Ray is imported: it reads some of them then
+    # Workers import by the driver's folder first: a results.py lying there must not be found.
+    os.chdir(empty)
+    import ray
+
+    owned = not ray.is_initialized()
+    try:
+        if owned:
+            _start(address, cpus or len(os.sched_getaffinity(0)), home)
+        have = ray.cluster_resources()
+        yield Cluster(cpus=int(have.get("CPU", 0)), gpus=have.get("GPU", 0.0), scratch=home)
+    finally:
+        if owned:
+            ray.shutdown()
+        os.chdir(came_from)
+        for name, value in previous.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _start(address: str | None, cpus: int, home: Path) -> None:
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address is None:
+        options |= {
+            "address": "local",
+            "num_cpus": cpus,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_temp_dir": str(home),
+            "include_dashboard": False,
+        }
+    else:
+        options["address"] = address
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = "an embedded Ray" if address is None else f"Ray at {address}"
+        raise ClusterError(f"{where} did not start or answer: {error}") from error

@@ -1,0 +1,67 @@
+"""The Ray Train jobs of one drive: each has a thread, since `fit()` blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from pathlib import Path
+from typing import Any
+
+from orchestrator.job import JobConfig, loop
+
+
+class _JobThread(threading.Thread):
+    """One job. A daemon: the driver never waits for the end of `fit()`, every result is committed."""
+
+    def __init__(self, trainer: Any, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._trainer = trainer
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._trainer.fit()
+        except BaseException as error:  # noqa: BLE001 - the driver reports it
+            self.error = error
+
+
+class Jobs:
+    """Starts jobs that are alike but for their names."""
+
+    def __init__(self, template: JobConfig, scratch: Path) -> None:
+        self._template, self._scratch = template, scratch
+        self._threads: dict[str, _JobThread] = {}
+
+    def start(self, name: str) -> None:
+        """Start the Ray Train job `name`; it runs once Ray has room for it."""
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        job = dataclasses.replace(self._template, name=name)
+        resources = {"CPU": float(job.threads)} | ({"GPU": job.gpu_share} if job.gpu_share else {})
+        trainer = TorchTrainer(
+            loop,
+            train_loop_config={"job": job},
+            scaling_config=ScalingConfig(
+                num_workers=1, use_gpu=job.gpu_share > 0, resources_per_worker=resources
+            ),
+            run_config=RunConfig(
+                name=name,
+                storage_path=str(self._scratch / "train"),
+                # Its count would run over the whole warm job; budgets per run are ours (`retry`).
+                failure_config=FailureConfig(max_failures=-1),
+            ),
+        )
+        self._threads[name] = _JobThread(trainer, name)
+        self._threads[name].start()
+
+    def alive(self) -> set[str]:
+        """The jobs whose `fit()` has not returned."""
+        return {name for name, thread in self._threads.items() if thread.is_alive()}
+
+    def why_dead(self) -> str | None:
+        """Once jobs were started and none is alive: the first error, or that there was none."""
+        if not self._threads or self.alive():
+            return None
+        errors = [str(thread.error) for thread in self._threads.values() if thread.error]
+        return errors[0] if errors else "every job ended although runs were left"

@@ -1,0 +1,24 @@
+"""What this room raises.
+
+Exception
+|- StoreError       the store's folder or its files: missing, not ours, not writable, disk full
+|- QueryError       a refused, wrong or too expensive SQL statement
+|- TableError       a leaderboard that cannot be made, or would average what must not be averaged
+`- SelectionError   no candidate can be selected
+"""
+
+
+class StoreError(Exception):
+    """A store that cannot be opened, read or written; the message says what is allowed."""
+
+
+class QueryError(Exception):
+    """A statement that was refused, is wrong, or ran into its limits."""
+
+
+class TableError(Exception):
+    """A table that cannot be made without misleading its reader."""
+
+
+class SelectionError(Exception):
+    """A choice between candidates none of which is complete."""

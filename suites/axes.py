@@ -1,0 +1,189 @@
+"""Reading what a grid multiplies (backbones, methods, data sets, ...) and rules on its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from adapters import backbones, registry
+from adapters.spec import TrainConfig
+from suites import fields
+from suites.document import Node, Problem
+from suites.expand import Part, Rule
+from suites.fields import Settings
+
+AXES = ("backbone", "backbones", "methods", "datasets", "seeds", "train")
+"""The keys of a grid."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The axes of one grid; None for those that it does not give."""
+
+    node: Node
+    backbones: tuple[str, ...] | None
+    methods: dict[Part, Node] | None
+    """With the entry of the file that each comes from."""
+    datasets: dict[Part, Node] | None
+    seeds: Sequence[int] | None
+    train: Settings
+
+    def over(self, base: Axes) -> Axes:
+        """These axes, with what they do not give from `base`; train settings one by one."""
+        return replace(
+            self,
+            backbones=base.backbones if self.backbones is None else self.backbones,
+            methods=base.methods if self.methods is None else self.methods,
+            datasets=base.datasets if self.datasets is None else self.datasets,
+            seeds=base.seeds if self.seeds is None else self.seeds,
+            train=base.train | self.train,
+        )
+
+
+@dataclass(frozen=True)
+class Override:
+    """Train settings for the cells that a rule matches."""
+
+    rule: Rule
+    train: Settings
+    node: Node
+
+
+@dataclass(frozen=True)
+class Exclude:
+    """A rule whose cells do not run."""
+
+    rule: Rule
+    node: Node
+
+
+def read_axes(node: Node, problems: list[Problem], *, alone: bool = False) -> Axes:
+    """The axes that the mapping `node` gives; it may have other keys unless it is `alone`."""
+    given = node.value if isinstance(node.value, dict) else {}
+    if alone:
+        given = fields.entries(node, AXES, problems)
+    return Axes(
+        node=node,
+        backbones=_backbones(given, problems),
+        methods=parts("methods", given["methods"], problems) if "methods" in given else None,
+        datasets=parts("data", given["datasets"], problems) if "datasets" in given else None,
+        seeds=read_seeds(given["seeds"], problems) if "seeds" in given else None,
+        train=read_train(given["train"], problems) if "train" in given else {},
+    )
+
+
+def parts(
+    kind: Literal["methods", "data"], node: Node, problems: list[Problem]
+) -> dict[Part, Node]:
+    """The methods or data sets that the list `node` names, one for each combination of settings."""
+    found: dict[Part, Node] = {}
+    for entry in fields.items(node, problems):
+        name = entry.value.get("name") if isinstance(entry.value, dict) else entry
+        if name is None or not isinstance(name.value, str):
+            problems.append(
+                entry.problem(f"{entry.given} given, allowed: a name, or {{name: ..., settings}}")
+            )
+            continue
+        try:
+            module = registry.method if kind == "methods" else registry.dataset
+            config = module(name.value).Config
+        except registry.UnknownNameError as error:
+            problems.append(name.problem(str(error)))
+            continue
+        settings: Settings = {}
+        if name is not entry:
+            settings = fields.read(config, entry, problems, extra=("name",))
+        for made in fields.configs(config, settings, entry, problems):
+            found.setdefault(Part(name.value, made), entry)
+    return found
+
+
+def read_seeds(node: Node, problems: list[Problem]) -> Sequence[int]:
+    """`n` for 0 to n - 1, or a list."""
+    given = fields.value(int | tuple[int, ...], node, problems)
+    if isinstance(given, int):
+        if 1 <= given <= fields.MAX_CELLS:
+            return range(given)
+        problems.append(node.problem(f"{given} given, allowed: 1 to {fields.MAX_CELLS}"))
+    elif given == ():
+        problems.append(node.problem("an empty list given, allowed: at least one seed"))
+    elif given is not None and min(given) < 0:
+        problems.append(node.problem(f"{node.given} given, allowed: seeds of at least 0"))
+    return tuple(dict.fromkeys(given)) if isinstance(given, tuple) else ()
+
+
+def read_train(node: Node, problems: list[Problem]) -> Settings:
+    """Train settings."""
+    return fields.read(TrainConfig, node, problems)
+
+
+def read_overrides(node: Node, problems: list[Problem]) -> list[Override]:
+    """The list of `{when: {...}, train: {...}}`."""
+    found = []
+    for entry in fields.items(node, problems):
+        given = fields.entries(entry, ("when", "train"), problems)
+        lacking = [key for key in ("when", "train") if key not in given]
+        if lacking and isinstance(entry.value, dict):
+            problems.append(entry.problem(f"lacks {', '.join(lacking)}"))
+        rule = _rule(given["when"], problems) if "when" in given else Rule({})
+        train = read_train(given["train"], problems) if "train" in given else {}
+        found.append(Override(rule, train, entry))
+    return found
+
+
+def read_excludes(node: Node, problems: list[Problem]) -> list[Exclude]:
+    """The list of `{method: ..., dataset: ...}`."""
+    entries = fields.items(node, problems)
+    return [Exclude(_rule(entry, problems), entry) for entry in entries]
+
+
+def _rule(node: Node, problems: list[Problem]) -> Rule:
+    given = fields.entries(node, ("method", "dataset", "backbone", "seed"), problems)
+    if node.value == {}:
+        problems.append(
+            node.problem("names nothing, allowed: some of method, dataset, backbone, seed")
+        )
+    when: dict[str, frozenset[str | int]] = {}
+    for axis, child in given.items():
+        hint = int | tuple[int, ...] if axis == "seed" else str | tuple[str, ...]
+        value = fields.value(hint, child, problems)
+        names = list(value) if isinstance(value, tuple) else [value] if value is not None else []
+        if axis == "backbone":
+            names = [_backbone(name, child, problems) for name in names]
+        elif axis != "seed":
+            known = registry.names("methods" if axis == "method" else "data")
+            problems += [
+                child.problem(registry.unknown(axis, name, known))
+                for name in names
+                if name not in known
+            ]
+        when[axis] = frozenset(names)
+    return Rule(when)
+
+
+def _backbones(given: dict[str, Node], problems: list[Problem]) -> tuple[str, ...] | None:
+    if "backbone" in given and "backbones" in given:
+        problems.append(
+            given["backbone"].key_problem("given beside backbones, allowed: one of them")
+        )
+    if "backbones" in given:
+        nodes = fields.items(given["backbones"], problems)
+    elif "backbone" in given:
+        nodes = [given["backbone"]]
+    else:
+        return None
+    names = [fields.value(str, node, problems) for node in nodes]
+    found = [
+        _backbone(n, at, problems) for n, at in zip(names, nodes, strict=True) if n is not None
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _backbone(name: str, node: Node, problems: list[Problem]) -> str:
+    """The full name of a backbone; a name that no backbone has is a problem."""
+    try:
+        return backbones.describe(name).name
+    except ValueError as error:
+        problems.append(node.problem(str(error)))
+        return name

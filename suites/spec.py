@@ -1,0 +1,203 @@
+"""The identity of a run: what is hashed, how, and the ids that come of it.
+
+`run_id` is the first 16 characters of base32(SHA-256) over the canonical JSON of the run's whole
+science. `config_id` leaves the seed out; `variant_id` takes the method and its settings alone.
+Digests in it are the declared ones, so ids exist where neither data nor weights do.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from adapters import backbones, registry
+from adapters.spec import TRAINING_SEMANTICS, TrainConfig, TrialSpec, from_plain, to_plain
+from suites.fields import options, type_hints
+
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """The fully resolved science of one run, and its names."""
+
+    science: Mapping[str, Any] = field(compare=False)
+    """Canonical JSON values, shared between specs: not to be changed."""
+    run_id: str
+    config_id: str
+    variant: str
+    """The method with its settings that are not defaults, as in `lora[rank=8,targets=q+v]`."""
+    variant_id: str
+
+    @property
+    def backbone(self) -> str:
+        """The backbone's name."""
+        return str(self.science["backbone"]["name"])
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name."""
+        return str(self.science["dataset"]["name"])
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return str(self.science["method"]["name"])
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The method's settings."""
+        return dict(self.science["method"]["params"])
+
+    @property
+    def train(self) -> dict[str, Any]:
+        """The recipe's settings."""
+        return dict(self.science["train"])
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.science["seed"])
+
+    def trial(self) -> TrialSpec:
+        """The typed form, which `adapters.trial.run_trial` takes."""
+        dataset, method = self.science["dataset"], self.science["method"]
+        return TrialSpec(
+            backbone=self.backbone,
+            dataset=self.dataset,
+            dataset_config=from_plain(registry.dataset(self.dataset).Config, dataset["config"]),
+            method=self.method,
+            method_config=from_plain(registry.method(self.method).Config, method["params"]),
+            train=from_plain(TrainConfig, self.science["train"]),
+            seed=self.seed,
+        )
+
+
+def run_spec(trial: TrialSpec) -> RunSpec:
+    """The identity of a trial."""
+    info = backbones.describe(trial.backbone)
+    dataset, method = registry.dataset(trial.dataset), registry.method(trial.method)
+    science = {
+        "backbone": {"name": info.name, "weights_digest": info.weights_digest},
+        "dataset": {
+            "name": trial.dataset,
+            "digest": dataset.DIGEST,
+            "config": _canonical(trial.dataset_config),
+        },
+        "preprocessing": {
+            "size": info.dims.image_size,
+            "mean": [float(x) for x in info.mean],
+            "std": [float(x) for x in info.std],
+            "interpolation": info.interpolation,
+            "resize": "squash",
+        },
+        "method": {"name": trial.method, "params": _canonical(trial.method_config)},
+        "train": _canonical(trial.train),
+        "seed": trial.seed,
+        "semantics": {
+            "backbone": info.semantics,
+            "dataset": dataset.SEMANTICS,
+            "method": method.SEMANTICS,
+            "training": TRAINING_SEMANTICS,
+        },
+    }
+    seedless = {key: part for key, part in science.items() if key != "seed"}
+    return RunSpec(
+        science=science,
+        run_id=_id(science),
+        config_id=_id(seedless),
+        variant=label(trial.method, trial.method_config),
+        variant_id=_variant_id(trial.method, trial.method_config),
+    )
+
+
+def trainable_params(trial: TrialSpec) -> int:
+    """How many elements the run trains, head included, in closed form; no model is built."""
+    dims = backbones.describe(trial.backbone).dims
+    head = registry.dataset(trial.dataset).CLASSES * (dims.width + 1)
+    return registry.method(trial.method).count(trial.method_config, dims) + head
+
+
+@lru_cache(maxsize=4096)
+def label(name: str, config: Any) -> str:
+    """`name` with the settings of `config` that are not defaults; `rank` is always among them."""
+    defaults = {item.name: _default(item) for item in dataclasses.fields(config)}
+    settings = ",".join(_differing(config, defaults))
+    return f"{name}[{settings}]" if settings else name
+
+
+def shown(value: Any) -> str:
+    """A value as labels, axes and tables write it: `8`, `3x8x8`, `q+v`, `0.001`, `none`."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    if isinstance(value, tuple | list):
+        is_numbers = all(isinstance(item, int | float) for item in value)
+        return ("x" if is_numbers else "+").join(map(shown, value))
+    return str(value)
+
+
+def _differing(config: Any, usual: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for item in dataclasses.fields(config):
+        value, default = getattr(config, item.name), usual.get(item.name, dataclasses.MISSING)
+        if dataclasses.is_dataclass(value):
+            inner = vars(default) if dataclasses.is_dataclass(default) else {}
+            yield from _differing(value, inner, f"{prefix}{item.name}.")
+        elif value != default or item.name == "rank":
+            yield f"{prefix}{item.name}={shown(value)}"
+
+
+def _default(item: dataclasses.Field[Any]) -> Any:
+    made = item.default_factory
+    return item.default if made is dataclasses.MISSING else made()
+
+
+@lru_cache(maxsize=4096)
+def _variant_id(name: str, config: Any) -> str:
+    return _id({"name": name, "params": _canonical(config)})
+
+
+def _id(science: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(_JSON.encode(science).encode()).digest()
+    return base64.b32encode(digest[:10]).decode().lower()  # ten bytes are 16 characters
+
+
+@lru_cache(maxsize=4096)
+def _canonical(config: Any) -> dict[str, Any]:
+    """A config as JSON values of the types its fields declare: 1, 1.0 and 1e0 agree."""
+    return _coerced(type(config), to_plain(config))
+
+
+def _coerced(cls: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:
+    hints = type_hints(cls)
+    return {name: _coerce(hints[name], value, name) for name, value in plain.items()}
+
+
+def _coerce(hint: Any, value: Any, name: str) -> Any:
+    kinds = options(hint)
+    if isinstance(value, dict):
+        nested = [kind for kind in kinds if dataclasses.is_dataclass(kind)]
+        return _coerced(typing.cast(type[Any], nested[0]), value) if nested else value
+    if isinstance(value, list):
+        args = [typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is tuple]
+        inner = args[0] if args else (Any, ...)
+        each = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
+        return [_coerce(h, v, name) for h, v in zip(each, value, strict=True)]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: {value} given, allowed: finite numbers")
+    if float in kinds:
+        return float(value) + 0.0  # -0.0 + 0.0 is 0.0
+    if int in kinds and value == int(value):
+        return int(value)
+    return value

@@ -1,0 +1,47 @@
+"""A suite, loaded: what runs it asks for, and how they are to be run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from suites.expand import Block, Cell, Recipes, cell, trials
+from suites.protocol import Candidate, Group, Protocol, groups
+from suites.schema import Execution, Resources
+
+__all__ = ["Candidate", "Cell", "Group", "Suite"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A validated suite. Made by `suites.load`."""
+
+    name: str
+    question: str | None
+    file: str
+    text: str = field(repr=False)
+    """The YAML as given."""
+    overrides: tuple[str, ...]
+    """As given with `--set`."""
+    digest: str
+    """SHA-256 (hex) of what the file says with the overrides applied; style does not matter."""
+    resources: Resources
+    execution: Execution
+    protocol: Protocol | None
+    blocks: tuple[tuple[Block, Recipes], ...] = field(repr=False)
+    varying: tuple[str, ...]
+    """Train settings that are not the same in all cells."""
+
+    def cells(self) -> Iterator[Cell]:
+        """The runs in the order of the axes, each once; with a protocol the tune cells."""
+        seen: set[str] = set()
+        for block, recipes in self.blocks:
+            for trial in trials(block, recipes):
+                found = cell(trial, "tune" if self.protocol else "single", self.varying)
+                if found.spec.run_id not in seen:
+                    seen.add(found.spec.run_id)
+                    yield found
+
+    def groups(self) -> list[Group]:
+        """What a protocol selects from, in the order of the axes; empty without a protocol."""
+        return groups(self.cells(), self.protocol, self.varying) if self.protocol else []

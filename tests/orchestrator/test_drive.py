@@ -1,0 +1,185 @@
+"""Suites driven on a real Ray: what starts, what is committed, and that nothing else matters."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from orchestrator.driver import drive
+from orchestrator.plan import make_plan
+from results.store import Store
+
+pytestmark = pytest.mark.ray
+SCIENCE = (
+    *("run_id", "status", "best_epoch", "metrics", "train_top1", "val_top1", "test_top1"),
+    *("test_nll", "test_ece", "trainable_params", "adapter_params", "head_params", "total_params"),
+)
+
+
+class Silent:
+    """A view that keeps what it is told."""
+
+    def __init__(self):
+        self.notes, self.events = [], []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def event(self, event, spec):
+        self.events.append(event)
+
+    def update(self, done, failed, total, jobs):
+        pass
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(tmp_path / "store", create=True)
+
+
+def science(store):
+    return store.runs().select(SCIENCE).to_pylist()
+
+
+def jobs_of(store):
+    return {row["run_id"]: row["job"] for row in store.attempts().to_pylist()}
+
+
+def test_only_what_is_missing_starts(ray_cluster, make_suite, store):
+    suite = make_suite("first", seeds=2)
+    outcome = drive(suite, store, Silent())
+    assert outcome.problem is None
+    assert (outcome.started, outcome.succeeded, outcome.failed, outcome.left) == (4, 4, 0, 0)
+    assert outcome.seconds_to_first_step > 0
+    before = science(store)
+
+    assert drive(suite, store, Silent()).started == 0
+
+    gone = sorted((store.path / "attempts").iterdir())[0]
+    gone.unlink()
+    assert drive(suite, store, Silent()).started == 1
+    assert science(store) == before, "the run that was repeated has the same numbers"
+
+    wider = make_suite("first", seeds=3)
+    assert make_plan(wider, store).counts() == {"succeeded": 4, "queued": 2}
+    other_name = make_suite("second", seeds=2)
+    assert make_plan(other_name, store).counts() == {"succeeded": 4}
+    assert drive(other_name, store, Silent()).started == 0
+
+
+def test_one_job_two_jobs_and_a_job_per_run_give_the_same_table(ray_cluster, make_suite, tmp_path):
+    stores = {}
+    for name, more, parallel in (
+        ("one", "", 1),
+        ("two", "", 2),
+        ("each", "execution: {runs_per_job: 1}\n", 2),
+    ):
+        stores[name] = Store.open(tmp_path / name, create=True)
+        suite = make_suite("same", seeds=2, more=more)
+        assert drive(suite, stores[name], Silent(), max_parallel=parallel).succeeded == 4
+    assert science(stores["one"]) == science(stores["two"]) == science(stores["each"])
+    assert set(jobs_of(stores["one"]).values()) == {"same-1"}
+    assert set(jobs_of(stores["two"]).values()) == {"same-1", "same-2"}
+    assert all(run_id == name for run_id, name in jobs_of(stores["each"]).items())
+
+
+def test_a_failed_run_is_a_row_and_the_suite_goes_on(ray_cluster, make_suite, store):
+    suite = make_suite(
+        "fails",
+        methods="[linear, full]",
+        train=", optimizer: sgd",
+        more="overrides: [{when: {method: full}, train: {lr: 1e30}}]\n",
+    )
+    outcome = drive(suite, store, Silent())
+    assert (outcome.succeeded, outcome.failed, outcome.left) == (1, 1, 0)
+    rows = {row["method"]: row for row in store.runs().to_pylist()}
+    assert rows["linear"]["status"] == "succeeded"
+    assert (rows["full"]["status"], rows["full"]["failure_kind"]) == ("failed", "non_finite")
+    assert "at epoch 1, step" in rows["full"]["error"]
+    assert "NonFiniteError" in rows["full"]["evidence"]
+
+    assert drive(suite, store, Silent()).started == 0, "run leaves a failed run as it is"
+    again = drive(suite, store, Silent(), retry_failed=True)
+    assert (again.started, again.failed) == (1, 1)
+    attempts = [row["attempt"] for row in store.attempts().to_pylist() if row["method"] == "full"]
+    assert attempts == [1, 2]
+
+
+def test_the_winner_on_validation_makes_the_finals(ray_cluster, make_suite, store):
+    suite = make_suite(
+        "tuned",
+        methods="[linear]",
+        seeds=2,
+        more="""
+        protocol:
+          tune: {grid: {lr: [1e-9, 3e-2]}, seeds: [0]}
+          final: {fit: train, score: test}
+        """,
+    )
+    assert make_plan(suite, store).counts() == {"queued": 2, "waiting": 2}
+    outcome = drive(suite, store, Silent())
+    assert (outcome.started, outcome.succeeded, outcome.left) == (4, 4, 0)
+    rows = store.runs().to_pylist()
+    rate = {row["run_id"]: json.loads(row["spec"])["train"]["lr"] for row in rows}
+    tuned = [row for row in rows if row["test_top1"] is None]
+    final = [row for row in rows if row["test_top1"] is not None]
+    winner = max(tuned, key=lambda row: row["val_top1"])
+    assert {rate[row["run_id"]] for row in final} == {rate[winner["run_id"]]} == {3e-2}
+    planned = {row.run_id: row for row in store.plan("tuned")}
+    assert all(planned[row["run_id"]].selected_from == winner["config_id"] for row in final)
+    assert drive(suite, store, Silent()).started == 0
+
+
+def test_a_worker_that_is_killed_leaves_a_row_and_its_run_is_done_again(
+    ray_cluster, make_suite, store
+):
+    """SIGKILL to the process of the job while its run trains; another of its runs is unaffected."""
+    suite = make_suite("killed", methods="[linear]", seeds=2, train=", weight_decay: 0.5")
+    undisturbed = Store.open(store.path.parent / "undisturbed", create=True)
+    drive(suite, undisturbed, Silent(), max_parallel=1)
+
+    killed = []
+
+    def kill():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not killed:
+            for claim in store.open_claims().values():
+                os.kill(claim["pid"], signal.SIGKILL)
+                killed.append(claim["run_id"])
+                break
+            time.sleep(0.002)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    outcome = drive(suite, store, Silent(), max_parallel=1)
+    thread.join()
+    assert killed
+    assert (outcome.succeeded, outcome.failed, outcome.left) == (2, 0, 0)
+    lost = [row for row in store.attempts().to_pylist() if row["status"] == "failed"]
+    assert [(row["run_id"], row["attempt"]) for row in lost] == [(killed[0], 1)]
+    assert lost[0]["failure_kind"] in ("worker_lost", "launch")
+    assert science(store) == science(undisturbed)
+
+
+def test_a_worker_that_finds_other_packages_says_so(ray_cluster, make_suite, store, monkeypatch):
+    from orchestrator import packages
+
+    real = packages.found()
+    monkeypatch.setattr(packages, "found", lambda: real | {"results": "/elsewhere/results.py"})
+    outcome = drive(make_suite("mixed", methods="[linear]"), store, Silent(), max_parallel=1)
+    assert outcome.left == 1
+    assert "/elsewhere/results.py" in outcome.problem
+    assert "'results'" in outcome.problem
+
+
+def test_threads_and_provenance_are_in_the_row(ray_cluster, make_suite, store):
+    drive(make_suite("row", methods="[linear]"), store, Silent())
+    (row,) = store.runs().to_pylist()
+    assert row["threads"] == 1
+    assert row["device"].startswith("cpu")
+    assert dict(row["versions"])["torch"]
+    assert row["dataset_group"] == "structured"
+    assert row["wall_seconds"] > row["train_seconds"] > 0
