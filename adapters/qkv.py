@@ -23,8 +23,13 @@ TARGETS = (*PROJECTIONS, *LINEARS)
 """What `targets` may name: separate projections, the fused qkv, the other Linears of a block."""
 
 
-def check_targets(targets: tuple[str, ...], allowed: tuple[str, ...] = TARGETS) -> None:
-    """Raise ValueError unless `targets` is a non-empty, repetition-free choice from `allowed`."""
+def canonical_targets(
+    targets: tuple[str, ...], allowed: tuple[str, ...] = TARGETS
+) -> tuple[str, ...]:
+    """The targets in the order of `allowed`: what order a suite lists them in changes no run.
+
+    Raises ValueError unless they are a non-empty choice from `allowed`, each once.
+    """
     if not isinstance(targets, tuple):  # "qkv" is a sequence of three targets, but not meant so
         raise ValueError(
             f"targets: {targets!r} given, allowed: a list of some of {', '.join(allowed)}"
@@ -40,6 +45,7 @@ def check_targets(targets: tuple[str, ...], allowed: tuple[str, ...] = TARGETS) 
         raise ValueError(
             f"targets: {list(targets)} given, allowed: the fused qkv or any of q, k, v, not both"
         )
+    return tuple(target for target in allowed if target in targets)
 
 
 def rows(projection: str, width: int) -> slice:

@@ -37,7 +37,7 @@ train: {{epochs: 2, batch_size: 24, lr: 1e-2{train}}}
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_suite():
     """A suite of a second or two: `make_suite("name", methods="[linear]", seeds=2, train=", lr: 1")`."""
 

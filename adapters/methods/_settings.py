@@ -16,6 +16,16 @@ def check_rank(rank: Rank, modes: tuple[str, ...] = ()) -> None:
         raise ValueError(f"rank: {rank!r} given, allowed: an integer of at least 1{each}")
 
 
+def canonical_rank(rank: Rank, modes: tuple[str, ...]) -> Rank:
+    """One int where all modes have the same rank, so that 8 and [8, 8, 8] are one run.
+
+    Raises ValueError as `check_rank`.
+    """
+    check_rank(rank, modes)
+    entries = ranks(rank, len(modes))
+    return entries[0] if len(set(entries)) == 1 else entries
+
+
 def ranks(rank: Rank, count: int) -> tuple[int, ...]:
     """Return one rank for each of `count` modes: an int stands for all of them."""
     return rank if isinstance(rank, tuple) else (rank,) * count

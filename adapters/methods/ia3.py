@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from adapters.inject import blocks, replace_linear
 from adapters.method import Dims, Identity, LinearAdapter
-from adapters.qkv import check_targets, part_shape, replace_targets, spread, target_shapes
+from adapters.qkv import canonical_targets, part_shape, replace_targets, spread, target_shapes
 
 FAMILY = "scaling"
 PAPER = "arXiv:2205.05638"
@@ -31,7 +31,7 @@ class Config:
     targets: tuple[str, ...] = ("k", "v", "fc2")
 
     def __post_init__(self) -> None:
-        check_targets(self.targets)
+        object.__setattr__(self, "targets", canonical_targets(self.targets))
 
 
 class OutputScale(LinearAdapter):

@@ -20,7 +20,7 @@ from adapters.method import Dims, Identity, LinearAdapter
 from adapters.methods._settings import check_dropout, check_positive, check_rank
 from adapters.qkv import (
     add_delta,
-    check_targets,
+    canonical_targets,
     low_rank,
     part_shape,
     replace_targets,
@@ -55,7 +55,7 @@ class Config:
         check_rank(self.rank)
         check_positive(alpha=self.alpha)
         check_dropout(self.dropout)
-        check_targets(self.targets)
+        object.__setattr__(self, "targets", canonical_targets(self.targets))
         one_of("init", self.init, ("kaiming", "gaussian"))
 
     @property

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adapters.method import Dims, Identity
 from adapters.methods import _tlora_family
-from adapters.methods._settings import check_rank, ranks
+from adapters.methods._settings import canonical_rank, ranks
 from adapters.methods._tlora_family import FactoredQkv, attach_to_qkv, orthogonal, zeros
 
 FAMILY = "tensor"
@@ -36,7 +36,7 @@ class Config:
     """One rank for all modes, or those of q/k/v, output and input; it may exceed a mode's size."""
 
     def __post_init__(self) -> None:
-        check_rank(self.rank, MODES)
+        object.__setattr__(self, "rank", canonical_rank(self.rank, MODES))
 
 
 class Tucker3Qkv(FactoredQkv):

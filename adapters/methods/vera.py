@@ -21,7 +21,7 @@ from adapters.methods._settings import check_dropout, check_positive, check_rank
 from adapters.qkv import (
     add_delta,
     by_linear,
-    check_targets,
+    canonical_targets,
     part_shape,
     replace_targets,
     spread,
@@ -54,7 +54,7 @@ class Config:
         check_rank(self.rank)
         check_positive(d_initial=self.d_initial)
         check_dropout(self.dropout)
-        check_targets(self.targets)
+        object.__setattr__(self, "targets", canonical_targets(self.targets))
         at_least(0, projection_seed=self.projection_seed)
 
 

@@ -83,3 +83,9 @@ def test_parameters_are_not_to_be_had_while_merged() -> None:
     adapted.merge()
     with pytest.raises(ValueError, match="lora"):
         _ = adapted.adapter_parameters
+
+
+def test_the_order_of_targets_and_the_spelling_of_a_rank_change_no_config():
+    lora, tucker3 = registry.method("lora").Config, registry.method("tucker3").Config
+    assert lora(targets=("v", "q")) == lora(targets=("q", "v"))
+    assert tucker3(rank=(8, 8, 8)) == tucker3(rank=8) != tucker3(rank=(3, 8, 8))

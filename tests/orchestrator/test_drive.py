@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -48,42 +49,73 @@ def jobs_of(store):
     return {row["run_id"]: row["job"] for row in store.attempts().to_pylist()}
 
 
-def test_only_what_is_missing_starts(ray_cluster, make_suite, store):
-    suite = make_suite("first", seeds=2)
-    outcome = drive(suite, store, Silent())
+@pytest.fixture(scope="module")
+def driven(ray_cluster, make_suite, tmp_path_factory):
+    """A finished suite of two methods and two seeds, by two jobs: its store and its outcome."""
+    store = Store.open(tmp_path_factory.mktemp("driven") / "store", create=True)
+    return store, drive(make_suite("first", seeds=2), store, Silent())
+
+
+@pytest.fixture
+def finished(driven, tmp_path):
+    """A copy of the finished suite's store."""
+    return Store.open(shutil.copytree(driven[0].path, tmp_path / "finished"))
+
+
+def test_every_run_of_a_suite_succeeds_and_shows_its_scores(driven):
+    store, outcome = driven
     assert outcome.problem is None
     assert (outcome.started, outcome.succeeded, outcome.failed, outcome.left) == (4, 4, 0, 0)
     assert outcome.seconds_to_first_step > 0
-    before = science(store)
+    rows = store.runs().to_pylist()
+    assert len(rows) == 4
+    for row in rows:
+        assert 0 <= row["val_top1"] <= 1
+        assert 0 <= row["test_top1"] <= 1
+        assert row["threads"] == 1
+        assert row["device"].startswith("cpu")
+        assert dict(row["versions"])["torch"]
+        assert row["dataset_group"] == "structured"
+        assert row["wall_seconds"] > row["train_seconds"] > 0
+    # Two training epochs, two validations, and the test set once.
+    curve = store.epochs().to_pylist()
+    assert sorted((e["epoch"], e["split"]) for e in curve if e["run_id"] == rows[0]["run_id"]) in (
+        sorted([*((n, s) for n in (1, 2) for s in ("train", "val")), (best, "test")])
+        for best in (1, 2)
+    )
 
-    assert drive(suite, store, Silent()).started == 0
 
-    gone = sorted((store.path / "attempts").iterdir())[0]
-    gone.unlink()
-    assert drive(suite, store, Silent()).started == 1
-    assert science(store) == before, "the run that was repeated has the same numbers"
+def test_only_what_is_missing_starts(make_suite, finished):
+    suite = make_suite("first", seeds=2)
+    before = science(finished)
+    assert drive(suite, finished, Silent()).started == 0
+
+    sorted((finished.path / "attempts").iterdir())[0].unlink()
+    assert drive(suite, finished, Silent()).started == 1
+    assert science(finished) == before, "the run that was repeated has the same numbers"
 
     wider = make_suite("first", seeds=3)
-    assert make_plan(wider, store).counts() == {"succeeded": 4, "queued": 2}
+    assert make_plan(wider, finished).counts() == {"succeeded": 4, "queued": 2}
     other_name = make_suite("second", seeds=2)
-    assert make_plan(other_name, store).counts() == {"succeeded": 4}
-    assert drive(other_name, store, Silent()).started == 0
+    assert make_plan(other_name, finished).counts() == {"succeeded": 4}
+    assert drive(other_name, finished, Silent()).started == 0
 
 
-def test_one_job_two_jobs_and_a_job_per_run_give_the_same_table(ray_cluster, make_suite, tmp_path):
-    stores = {}
-    for name, more, parallel in (
-        ("one", "", 1),
-        ("two", "", 2),
-        ("each", "execution: {runs_per_job: 1}\n", 2),
-    ):
-        stores[name] = Store.open(tmp_path / name, create=True)
-        suite = make_suite("same", seeds=2, more=more)
-        assert drive(suite, stores[name], Silent(), max_parallel=parallel).succeeded == 4
-    assert science(stores["one"]) == science(stores["two"]) == science(stores["each"])
-    assert set(jobs_of(stores["one"]).values()) == {"same-1"}
-    assert set(jobs_of(stores["two"]).values()) == {"same-1", "same-2"}
-    assert all(run_id == name for run_id, name in jobs_of(stores["each"]).items())
+def test_one_job_gives_the_same_table_as_two(driven, make_suite, store):
+    suite = make_suite("first", seeds=2)
+    assert drive(suite, store, Silent(), max_parallel=1).succeeded == 4
+    assert science(store) == science(driven[0])
+    assert set(jobs_of(store).values()) == {"first-1"}
+    assert set(jobs_of(driven[0]).values()) == {"first-1", "first-2"}
+
+
+def test_a_job_per_run_is_named_by_its_run_and_gives_the_same_rows(driven, make_suite, store):
+    suite = make_suite("each", methods="[linear]", seeds=2, more="execution: {runs_per_job: 1}\n")
+    assert drive(suite, store, Silent()).succeeded == 2
+    assert all(run_id == name for run_id, name in jobs_of(store).items())
+    rows = science(store)
+    assert len(rows) == 2
+    assert all(row in science(driven[0]) for row in rows)
 
 
 def test_a_failed_run_is_a_row_and_the_suite_goes_on(ray_cluster, make_suite, store):
@@ -99,7 +131,8 @@ def test_a_failed_run_is_a_row_and_the_suite_goes_on(ray_cluster, make_suite, st
     assert rows["linear"]["status"] == "succeeded"
     assert (rows["full"]["status"], rows["full"]["failure_kind"]) == ("failed", "non_finite")
     assert "at epoch 1, step" in rows["full"]["error"]
-    assert "NonFiniteError" in rows["full"]["evidence"]
+    (failed,) = [row for row in store.attempts().to_pylist() if row["method"] == "full"]
+    assert "NonFiniteError" in failed["evidence"]
 
     assert drive(suite, store, Silent()).started == 0, "run leaves a failed run as it is"
     again = drive(suite, store, Silent(), retry_failed=True)
@@ -173,13 +206,3 @@ def test_a_worker_that_finds_other_packages_says_so(ray_cluster, make_suite, sto
     assert outcome.left == 1
     assert "/elsewhere/results.py" in outcome.problem
     assert "'results'" in outcome.problem
-
-
-def test_threads_and_provenance_are_in_the_row(ray_cluster, make_suite, store):
-    drive(make_suite("row", methods="[linear]"), store, Silent())
-    (row,) = store.runs().to_pylist()
-    assert row["threads"] == 1
-    assert row["device"].startswith("cpu")
-    assert dict(row["versions"])["torch"]
-    assert row["dataset_group"] == "structured"
-    assert row["wall_seconds"] > row["train_seconds"] > 0
