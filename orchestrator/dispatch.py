@@ -17,7 +17,7 @@ MAX_LAUNCHES = 3
 """Starts of one job without a finished run in between, after which its run is not tried again."""
 
 Answer = Literal["wait", "end"]
-EventKind = Literal["launched", "training", "finished", "lost", "broken"]
+EventKind = Literal["launched", "started", "training", "finished", "lost", "broken"]
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ class Dispatcher:
         state.sequence, state.current = sequence, run_id
         state.epoch = state.step = state.steps = 0
         state.epochs = self._specs[run_id].science["train"]["epochs"]
+        self._event("started", job, run_id)
         return self._specs[run_id]
 
     def progress(self, job: str, run_id: str, epoch: int, step: int, steps: int) -> bool:

@@ -244,8 +244,7 @@ class _Drive:
         outcome = self._outcome
         if event.kind == "training" and outcome.seconds_to_first_step is None:
             outcome.seconds_to_first_step = time.monotonic() - self._began
-        if event.kind == "training":
-            outcome.started += 1
+        outcome.started += event.kind == "started"
         if event.kind == "broken":
             outcome.problem = str(event.detail["error"])
         if event.kind == "finished" and event.run_id in self._left:

@@ -80,6 +80,7 @@ def planned(suite: Suite, position: int, run: PlannedRun) -> PlanRow:
 
 def waiting(suite: Suite, position: int, group: Group) -> PlanRow:
     """A final cell of `suite` whose settings are not chosen yet, so that it has no identity."""
+    trial = group.candidates[0].trial
     return PlanRow(
         suite=suite.name,
         suite_digest=suite.digest,
@@ -87,7 +88,9 @@ def waiting(suite: Suite, position: int, group: Group) -> PlanRow:
         stage="final",
         axes=group.key,
         variant=group.key.get("variant"),
-        dataset=group.key.get("dataset"),
+        backbone=trial.backbone,
+        method=trial.method,
+        dataset=trial.dataset,
     )
 
 
