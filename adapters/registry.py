@@ -11,10 +11,11 @@ import pkgutil
 from collections.abc import Iterable
 from functools import cache
 from types import ModuleType
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from adapters.data.contract import Dataset
-from adapters.method import Method
+if TYPE_CHECKING:  # the contracts import torch, which the names alone do not need
+    from adapters.data.contract import Dataset
+    from adapters.method import Method
 
 Kind = Literal["methods", "data", "backbones"]
 _REQUIRED = {
@@ -49,12 +50,12 @@ def names(kind: Kind) -> tuple[str, ...]:
 
 def method(name: str) -> Method:
     """The module of the method called `name`; UnknownNameError if there is none."""
-    return cast(Method, _module("methods", name))
+    return cast("Method", _module("methods", name))
 
 
 def dataset(name: str) -> Dataset:
     """The module of the data set called `name`; UnknownNameError if there is none."""
-    return cast(Dataset, _module("data", name))
+    return cast("Dataset", _module("data", name))
 
 
 def backbone(name: str) -> ModuleType:

