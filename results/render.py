@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 def text(board: Leaderboard) -> str:
     """Aligned columns under a line that says what they are."""
     header, rows = _grid(board)
-    right = [False, *(True for _ in header[1:-1]), False]
+    right = [False, *(name != "notes" for name in header[1:])]
     return f"{_caption(board)}\n\n{aligned(header, rows, right)}"
 
 
 def markdown(board: Leaderboard) -> str:
     """A Markdown table over the line that says what it shows."""
     header, rows = _grid(board)
-    rule = ["---", *("---:" for _ in header[1:-1]), "---"]
+    rule = ["---", *("---" if name == "notes" else "---:" for name in header[1:])]
     lines = [header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{_caption(board)}\n"
 
@@ -39,15 +39,18 @@ def as_json(board: Leaderboard) -> str:
 def _caption(board: Leaderboard) -> str:
     return (
         f"{', '.join(board.suites)}: {board.metric}, mean +- sample standard deviation over seeds; "
-        "(n/m): n of m planned runs have a score; the mean over data sets needs all of them"
+        "(n/m): only n of m runs have a score yet"
     )
 
 
 def _grid(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
     several = len({row.backbone for row in board.rows}) > 1
-    header = ["variant", *board.datasets, "mean", "trainable", "adapter", "%"]
+    header = ["variant", *board.datasets, "mean", "trainable", "adapter", "trainable %"]
     header += ["epoch s", "train s", "peak MiB", "notes"]
-    return header, [_line(row, board.datasets, several) for row in board.rows]
+    lines = [_line(row, board.datasets, several) for row in board.rows]
+    if not any(row.notes for row in board.rows):
+        header, lines = header[:-1], [line[:-1] for line in lines]
+    return header, lines
 
 
 def _line(row: Row, datasets: Sequence[str], several: bool) -> list[str]:
