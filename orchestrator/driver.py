@@ -73,8 +73,8 @@ def drive(
     """
     plan = make_plan(suite, store)
     save(suite, store, plan)
-    if not plan.to_do(retry_failed=retry_failed) and not plan.waiting:
-        return Outcome()
+    if not plan.to_do(retry_failed=retry_failed):
+        return Outcome(left=_left(plan))
     view.note("starting Ray")
     limit = suite.execution.max_parallel
     wanted = max_parallel or (None if limit == "auto" else limit)
@@ -83,7 +83,7 @@ def drive(
         parallel = _fitting(suite, ray_cluster, wanted)
         drive_ = _Drive(suite, store, view, ray_cluster, parallel, began or time.monotonic())
         with _signals(drive_):
-            return drive_.run(retry_failed)
+            return drive_.run(plan, retry_failed)
 
 
 def save(suite: Suite, store: Store, plan: Plan) -> None:
@@ -93,6 +93,12 @@ def save(suite: Suite, store: Store, plan: Plan) -> None:
         for _ in range(item.group.final_count):
             planned.append(rows.waiting(suite, len(planned), item.group))
     store.save_plan(suite.name, suite.digest, suite.text, planned, suite.overrides)
+
+
+def _left(plan: Plan) -> int:
+    """Wanted runs that have not ended."""
+    ended = ("succeeded", "failed")
+    return sum(count for status, count in plan.counts().items() if status not in ended)
 
 
 def _fitting(suite: Suite, ray_cluster: cluster.Cluster, wanted: int | None) -> int:
@@ -150,10 +156,9 @@ class _Drive:
         )
         self._jobs = Jobs(template, ray_cluster.scratch)
 
-    def run(self, retry_failed: bool) -> Outcome:
+    def run(self, plan: Plan, retry_failed: bool) -> Outcome:
         """Execute the cells, then the finals that their selection makes, until nothing is left."""
         tried: set[str] = set()
-        plan = make_plan(self._suite, self._store)
         while self._outcome.signal is None and self._outcome.problem is None:
             ready = [
                 run.cell.spec
@@ -169,12 +174,7 @@ class _Drive:
             plan = make_plan(self._suite, self._store)
             save(self._suite, self._store, plan)
         self._call("stop" if self._outcome.signal else "close")
-        final = make_plan(self._suite, self._store)
-        self._outcome.left = sum(
-            count
-            for status, count in final.counts().items()
-            if status not in ("succeeded", "failed")
-        )
+        self._outcome.left = _left(make_plan(self._suite, self._store))
         return self._outcome
 
     def interrupt(self, number: int) -> None:
@@ -189,6 +189,8 @@ class _Drive:
     # -------------------------------------------------------------------------------------------
 
     def _execute(self, specs: list[RunSpec]) -> None:
+        if not self._jobs.alive():
+            self._view.note("starting jobs, 10 to 20 s")
         self._specs |= {spec.run_id: spec for spec in specs}
         self._left = {spec.run_id for spec in specs}
         per_job = self._suite.execution.runs_per_job

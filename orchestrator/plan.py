@@ -14,6 +14,8 @@ from suites.spec import RunSpec, trainable_params
 from suites.suite import Cell, Group, Suite
 
 QUEUED, MISSING, WAITING = "queued", "missing", "waiting"
+UNFINISHED = (QUEUED, "stopped", MISSING)
+"""Statuses of runs that nothing but another start can end."""
 
 
 @dataclass(frozen=True)

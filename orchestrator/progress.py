@@ -149,7 +149,7 @@ class LiveTable:
                 table.add_row(
                     name, label(spec), f"{job.epoch}/{job.epochs}", f"{job.step}/{job.steps}"
                 )
-        self._live.update(Group(table, self._bar))
+        self._live.update(Group(table, self._bar) if table.rows else self._bar)
 
 
 def view(console: Console, *, quiet: bool) -> Lines | LiveTable:

@@ -159,11 +159,16 @@ def _drive(
 
 
 def _exit_code(outcome: Outcome, planned: Plan) -> int:
+    from orchestrator.plan import UNFINISHED, WAITING
+
     if outcome.signal is not None:
         return 128 + outcome.signal
-    if outcome.problem is not None or outcome.left:
+    counts = planned.counts()
+    if outcome.problem is not None or any(counts.get(status) for status in UNFINISHED):
         return ExitCode.INCOMPLETE
-    return ExitCode.FAILED_RUNS if planned.counts().get("failed") else ExitCode.DONE
+    if counts.get("failed"):  # also where final runs wait for tuning runs that failed
+        return ExitCode.FAILED_RUNS
+    return ExitCode.INCOMPLETE if counts.get(WAITING) else ExitCode.DONE
 
 
 def _report(suite: Suite, store: Store, outcome: Outcome, *, quiet: bool, as_json: bool) -> None:

@@ -2,10 +2,13 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from orchestrator.cli import main
+from orchestrator.cli.start import _exit_code
+from orchestrator.driver import Outcome
 from orchestrator.plan import make_plan
 from results.store import Store
 
@@ -264,3 +267,21 @@ def test_explain_and_status_read_the_store(peftgrid, good, tmp_path, make_suite)
     code, _, err = peftgrid("status", "bad")
     assert code == 2
     assert "known: good" in err
+
+
+@pytest.mark.parametrize(
+    ("outcome", "counts", "code"),
+    [
+        (Outcome(), {"succeeded": 2}, 0),
+        (Outcome(failed=1), {"succeeded": 1, "failed": 1}, 3),
+        (Outcome(), {"failed": 1, "waiting": 2}, 3),
+        (Outcome(left=2), {"failed": 1, "queued": 2}, 4),
+        (Outcome(left=2), {"stopped": 2}, 4),
+        (Outcome(left=2), {"waiting": 2}, 4),
+        (Outcome(problem="no job left"), {"succeeded": 1}, 4),
+        (Outcome(signal=2, left=1), {"stopped": 1}, 130),
+        (Outcome(signal=15, left=1), {"failed": 1}, 143),
+    ],
+)
+def test_the_exit_code_says_how_the_suite_stands(outcome, counts, code):
+    assert _exit_code(outcome, SimpleNamespace(counts=lambda: counts)) == code
