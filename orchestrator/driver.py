@@ -8,14 +8,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from orchestrator import cluster, packages, provenance, retry, rows
 from orchestrator.dispatch import Dispatcher, Event, JobState, Lost
 from orchestrator.job import JobConfig
 from orchestrator.jobs import Jobs
+from orchestrator.outcome import Outcome, View
 from orchestrator.plan import Plan, make_plan
 from results.store import Store
 from suites.spec import RunSpec
@@ -24,36 +24,6 @@ from suites.suite import Suite
 POLL_SECONDS = 0.2
 DRAIN_SECONDS = 30.0
 """How long a first signal waits for the jobs to stop at their next step."""
-
-
-class View(Protocol):
-    """Where progress is shown."""
-
-    def note(self, text: str) -> None:
-        """Say one thing that happened."""
-
-    def event(self, event: Event, spec: RunSpec | None) -> None:
-        """A dispatcher event."""
-
-    def update(self, done: int, failed: int, total: int, jobs: dict[str, JobState]) -> None:
-        """Where the suite stands now."""
-
-
-@dataclass
-class Outcome:
-    """How a drive ended."""
-
-    started: int = 0
-    """Runs that began in this drive."""
-    succeeded: int = 0
-    failed: int = 0
-    left: int = 0
-    """Wanted runs that did not end."""
-    signal: int | None = None
-    problem: str | None = None
-    seconds_to_first_step: float | None = None
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    """(run_id, error) of the runs that failed in this drive."""
 
 
 def drive(

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,7 +24,7 @@ from orchestrator.cli.app import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.driver import Outcome
+    from orchestrator.outcome import Outcome
     from orchestrator.plan import Plan
     from results.store import Store
     from suites.suite import Suite
@@ -67,11 +67,12 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a suite asks for and what the store already has; start nothing."""
+    from orchestrator.cli.plan_text import print_plan
     from orchestrator.plan import make_plan
 
     loaded = _load(suite, overrides)
     planned = make_plan(loaded, _existing(store))
-    _print_plan(loaded, planned, as_json)
+    print_plan(loaded, planned, as_json)
 
 
 @app.command()
@@ -124,6 +125,7 @@ def _drive(
     from rich.console import Console
 
     from orchestrator import packages, progress
+    from orchestrator.cli.plan_text import counted, print_plan
     from orchestrator.plan import make_plan
     from results.store import Store
 
@@ -131,7 +133,7 @@ def _drive(
     suite = _load(source, overrides)
     planned = make_plan(suite, _existing(path))
     if dry_run:
-        _print_plan(suite, planned, as_json)
+        print_plan(suite, planned, as_json)
         return
     if planned.absent:
         needs = "\n".join(f"  {what}: {how}" for what, how in planned.absent.items())
@@ -142,7 +144,7 @@ def _drive(
     console = Console(stderr=True)
     with progress.view(console, quiet=quiet) as view:
         todo = planned.to_do(retry_failed=retry_failed)
-        view.note(f"{suite.name}: {len(todo)} runs to start, {_counted(planned.counts())}")
+        view.note(f"{suite.name}: {len(todo)} runs to start, {counted(planned.counts())}")
         outcome = drive(
             suite,
             store,
@@ -207,79 +209,6 @@ def _report(suite: Suite, store: Store, outcome: Outcome, *, quiet: bool, as_jso
     if outcome.failures:
         echo(f"Look closer: peftgrid explain {outcome.failures[0][0]}{where}")
         echo(f"Try again:   peftgrid resume {suite.name}{where}")
-
-
-def _print_plan(suite: Suite, planned: Plan, as_json: bool) -> None:
-    if as_json:
-        echo_json(_plan_json(suite, planned))
-        return
-    echo(f"suite {suite.name}: {_counted(planned.counts())}")
-    for axis, values in _axes(planned).items():
-        echo(f"  {axis}: {', '.join(values)}")
-    counts = {run.cell.spec.variant: run.trainable_params for run in planned.runs}
-    several = len({run.cell.spec.dataset for run in planned.runs}) > 1
-    echo("  trainable parameters" + (", head of the last data set included:" if several else ":"))
-    for variant, count in counts.items():
-        echo(f"    {variant:<40} {count:>12,}")
-    for item in planned.waiting:
-        where = ", ".join(str(value) for value in item.group.key.values())
-        echo(f"  waiting: {item.group.final_count} final runs of {where}: {item.reason}")
-    for what, command in planned.absent.items():
-        echo(f"  missing: {what}; get it with: {command}")
-
-
-def _plan_json(suite: Suite, planned: Plan) -> dict[str, Any]:
-    runs = [
-        {
-            "run_id": run.cell.spec.run_id,
-            "config_id": run.cell.spec.config_id,
-            "variant": run.cell.spec.variant,
-            "backbone": run.cell.spec.backbone,
-            "method": run.cell.spec.method,
-            "params": dict(run.cell.spec.params),
-            "dataset": run.cell.spec.dataset,
-            "seed": run.cell.spec.seed,
-            "stage": run.cell.stage,
-            "selected_from": run.cell.selected_from,
-            "axes": dict(run.cell.axes),
-            "status": run.status,
-            "reason": run.reason,
-            "trainable_params": run.trainable_params,
-        }
-        for run in planned.runs
-    ]
-    waiting = [
-        {
-            "run_id": None,
-            **dict(item.group.key),
-            "stage": "final",
-            "status": "waiting",
-            "runs": item.group.final_count,
-            "reason": item.reason,
-        }
-        for item in planned.waiting
-    ]
-    return {
-        "suite": suite.name,
-        "digest": suite.digest,
-        "counts": planned.counts(),
-        "absent": planned.absent,
-        "runs": runs,
-        "waiting": waiting,
-    }
-
-
-def _axes(planned: Plan) -> dict[str, list[str]]:
-    """Axis -> its values in order of appearance."""
-    axes: dict[str, dict[str, None]] = {}
-    for run in planned.runs:
-        for axis, value in run.cell.axes.items():
-            axes.setdefault(axis, {})[value] = None
-    return {axis: list(values) for axis, values in axes.items()}
-
-
-def _counted(counts: dict[str, int]) -> str:
-    return f"{sum(counts.values())} runs: " + ", ".join(f"{n} {s}" for s, n in counts.items())
 
 
 def _load(source: str, overrides: list[str] | None) -> Suite:

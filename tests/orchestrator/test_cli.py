@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.cli import main
 from orchestrator.cli.start import _exit_code
-from orchestrator.driver import Outcome
+from orchestrator.outcome import Outcome
 from orchestrator.plan import make_plan
 from results.store import Store
 
