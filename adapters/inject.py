@@ -60,7 +60,7 @@ def replace_linear(
     adapter.to(device=base.weight.device)
     base.requires_grad_(False)
     path = f"blocks.{block}.{LINEARS[linear]}"
-    vit.set_submodule(path, AdaptedLinear(base, adapter))
+    vit.set_submodule(path, AdaptedLinear(base, adapter).train(base.training))
     return [f"{path}.adapter.{name}" for name, _ in adapter.named_parameters()]
 
 

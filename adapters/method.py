@@ -38,6 +38,8 @@ class Dims:
     """All parameters without the classification head."""
     bias_params: int
     """Elements of all parameters called `bias`, the head's excepted."""
+    norm_params: int
+    """Elements of all LayerNorms, weights and biases; CLIP's ViTs have one more norm."""
     image_size: int
     patch_size: int
     prefix_tokens: int

@@ -47,6 +47,12 @@ def dims_of(vit: Any) -> Dims:
         mlp_width=mlp_width,
         params=sum(size for _, size in backbone),
         bias_params=sum(size for name, size in backbone if name.rpartition(".")[2] == "bias"),
+        norm_params=sum(
+            p.numel()
+            for path, module in vit.named_modules()
+            if isinstance(module, nn.LayerNorm) and not path.startswith("head")
+            for p in module.parameters()
+        ),
         image_size=height,
         patch_size=vit.patch_embed.patch_size[0],
         prefix_tokens=vit.num_prefix_tokens,

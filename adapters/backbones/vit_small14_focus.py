@@ -40,6 +40,7 @@ INFO = BackboneInfo(
         mlp_width=1536,
         params=16_210_944,
         bias_params=38_784,
+        norm_params=14_592,
         image_size=56,
         patch_size=14,
         prefix_tokens=1,

@@ -25,6 +25,7 @@ INFO = BackboneInfo(
         mlp_width=640,
         params=1_882_560,
         bias_params=10_880,
+        norm_params=4_160,
         image_size=28,
         patch_size=7,
         prefix_tokens=1,

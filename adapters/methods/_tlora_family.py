@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import blocks, replace_linear
+from adapters.inject import blocks, linear_of, replace_linear
 from adapters.method import LinearAdapter
 from adapters.qkv import PROJECTIONS, add_delta, low_rank, spread
 
@@ -49,9 +49,32 @@ def attach_to_qkv(vit: nn.Module, make: Callable[[nn.Linear], LinearAdapter]) ->
     ]
 
 
+def heads_of(method: str, vit: nn.Module) -> int:
+    """Return the number of attention heads of a ViT whose width they divide."""
+    heads = int(vit.get_submodule("blocks.0.attn").num_heads)  # type: ignore[arg-type]
+    head_width(method, linear_of(vit, 0, "qkv").in_features, heads)
+    return heads
+
+
+def head_width(method: str, width: int, heads: int) -> int:
+    """Return the output rows of one head in each of q, k and v."""
+    if width % heads:
+        raise ValueError(
+            f"{method}: a ViT of width {width} with {heads} heads given, "
+            "allowed: a width that the heads divide"
+        )
+    return width // heads
+
+
 def orthogonal(rows: int, columns: int, generator: torch.Generator) -> nn.Parameter:
     """Draw a factor with orthonormal columns, or rows where there are fewer of them."""
     return nn.Parameter(nn.init.orthogonal_(torch.empty(rows, columns), generator=generator))
+
+
+def orthogonal_each(rows: int, columns: int, generator: torch.Generator) -> nn.Parameter:
+    """Draw one such factor for each of q, k and v (3, rows, columns)."""
+    drawn = [orthogonal(rows, columns, generator).detach() for _ in PROJECTIONS]
+    return nn.Parameter(torch.stack(drawn))
 
 
 def normal(rows: int, columns: int, std: float, generator: torch.Generator) -> nn.Parameter:

@@ -22,6 +22,7 @@ def plain_vit(width: int, heads: int, params: int) -> Dims:
         mlp_width=4 * width,
         params=params,
         bias_params=11 * width * 12 + 2 * width,
+        norm_params=(4 * 12 + 2) * width,
         image_size=224,
         patch_size=16,
         prefix_tokens=1,

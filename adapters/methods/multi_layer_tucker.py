@@ -1,0 +1,101 @@
+"""Multi-Layer Tucker: the updates of q, k and v of all blocks as one Tucker decomposition.
+
+    delta_{n,c}[o, i] = sum_{l,m,a,b} G[l, m, a, b] E[n, l] M[c, m] R[o, a] K[i, b]
+
+for block n and c = q, k, v. From the TLoRA project, whose names G, E, M, R, K are kept: R is the
+output side, K the input side. The project keeps one such adapter per process and builds the updates
+of all blocks in each; here every ViT owns its own and a block contracts its own row of E. The core
+starts at zero, the factors start orthogonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from adapters.inject import blocks as blocks_of
+from adapters.inject import linear_of, replace_linear
+from adapters.method import Dims, Identity
+from adapters.methods import _tlora_family
+from adapters.methods._settings import canonical_rank, ranks
+from adapters.methods._shared import SharedTensors, give
+from adapters.methods._tlora_family import FactoredQkv, orthogonal, zeros
+
+FAMILY = "tensor"
+PAPER = _tlora_family.PAPER
+IDENTITY_AT_START: Identity = "exact"
+MERGEABLE = True
+SEMANTICS = 1
+MODES = ("blocks", "qkv", "output", "input")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of Multi-Layer Tucker."""
+
+    rank: int | tuple[int, int, int, int] = 8
+    """One rank for all modes, or those of blocks, q/k/v, output and input."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rank", canonical_rank(self.rank, MODES))
+
+
+class MultiLayerTucker(SharedTensors):
+    """G (l, m, a, b), E (L, l) over blocks, M (3, m) over q, k, v, R (d, a), K (d, b)."""
+
+    def __init__(
+        self, *, depth: int, width: int, rank: tuple[int, ...], generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        l, m, a, b = rank
+        self.G = zeros(l, m, a, b)
+        self.E = orthogonal(depth, l, generator)
+        self.M = orthogonal(3, m, generator)
+        self.R = orthogonal(width, a, generator)
+        self.K = orthogonal(width, b, generator)
+
+    def contract(self, blocks: slice) -> Sequence[Tensor]:
+        """Return R (sum_{l,m} E[n, l] M[c, m] G[l, m]) (3, d, b) of each block n."""
+        core_nmab = torch.einsum("nl,lmab->nmab", self.E[blocks], self.G)
+        core_ncab = torch.einsum("cm,nmab->ncab", self.M, core_nmab)
+        return torch.einsum("oa,ncab->ncob", self.R, core_ncab).unbind()
+
+
+class MultiLayerTuckerQkv(FactoredQkv):
+    """The delta of one block."""
+
+    def __init__(self, _base: nn.Linear, *, shared: MultiLayerTucker, block: int) -> None:
+        super().__init__()
+        self.block = block
+        # In a tuple, so that the ViT alone registers it and its state has the tensors once.
+        self._shared = (shared,)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Return K^T, shared, and this block's contraction."""
+        (shared,) = self._shared
+        return shared.K.T.unsqueeze(0), shared.of_block(self.block)
+
+
+def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
+    """Give the ViT one decomposition as `multi_layer_tucker`, and each qkv its part of it."""
+    base = linear_of(vit, 0, "qkv")
+    depth = len(blocks_of(vit))
+    shared = MultiLayerTucker(
+        depth=depth,
+        width=base.in_features,
+        rank=ranks(config.rank, len(MODES)),
+        generator=generator,
+    ).to(base.weight.device)
+    for block in range(depth):
+        replace_linear(vit, block, "qkv", partial(MultiLayerTuckerQkv, shared=shared, block=block))
+    return give(vit, "multi_layer_tucker", shared)
+
+
+def count(config: Config, dims: Dims) -> int:
+    """Compute r_l r_m r_a r_b + L r_l + 3 r_m + d r_a + d r_b."""
+    l, m, a, b = ranks(config.rank, len(MODES))
+    return l * m * a * b + dims.depth * l + 3 * m + dims.width * (a + b)
