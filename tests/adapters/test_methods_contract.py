@@ -31,9 +31,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "average": {"global_pool": "avg"},
 }
 SHALLOW = {"depth": 1}  # compiling is slow
-FITTING: dict[str, dict[str, Any]] = dict.fromkeys(
-    ("attention", "blocks", "mlp"), {"indices": (-1,)}
-)
+FITTING: dict[str, dict[str, Any]] = {
+    name: {"indices": (-1,)} for name in ("attention", "blocks", "mlp")
+}
 """Settings in place of defaults, the papers', that ask for a larger ViT than these."""
 every_method = pytest.mark.parametrize("name", registry.names("methods"))
 every_kind = pytest.mark.parametrize("kind", KINDS)
