@@ -79,6 +79,7 @@ def run_trial(spec: TrialSpec, metrics: Metrics, *, warm: Warm, observer: Observ
     """
     info = backbones.describe(spec.backbone)
     data = warm.data(spec.dataset, spec.dataset_config, info)
+    warm.frozen(spec.backbone)  # loading it is not part of what the run needs
     memory = PeakMemory(warm.device)
     adapted = build(spec, data.classes, warm)
     return _Run(spec, metrics, adapted, data, Normalise(info, warm.device), observer).run(memory)

@@ -59,6 +59,10 @@ class Warm:
 
     def backbone(self, name: str) -> nn.Module:
         """A copy of the backbone, without a head, on the run's device and in eval mode."""
+        return copy.deepcopy(self.frozen(name))
+
+    def frozen(self, name: str) -> nn.Module:
+        """The backbone that copies are made of; loaded if it is not here yet, and not to be changed."""
 
         def load() -> nn.Module:
             try:
@@ -67,7 +71,7 @@ class Warm:
                 raise DataError(f"backbone {name}: {error}") from error
             return vit.to(self.device)
 
-        return copy.deepcopy(_recent(self._backbones, name, load, self._kept[0]))
+        return _recent(self._backbones, name, load, self._kept[0])
 
     def data(self, name: str, config: Any, info: BackboneInfo) -> Prepared:
         """The data set at the backbone's input size, verified against its declared digest."""

@@ -70,6 +70,7 @@ def test_the_declared_dims_are_the_models_own(vit):
         "mlp_width": block.mlp.fc1.out_features,
         "params": sum(p.numel() for p in parameters.values()),
         "bias_params": sum(p.numel() for p in biases),
+        "norm_params": (2 * len(vit.blocks) + 1) * 2 * vit.embed_dim,
         "image_size": vit.patch_embed.img_size[0],
         "patch_size": vit.patch_embed.patch_size[0],
         "prefix_tokens": vit.num_prefix_tokens,
