@@ -33,7 +33,7 @@ methods: {methods}
 datasets:
   - {{name: shapes_location, train: 48, val: 32, test: 48}}
 seeds: {seeds}
-train: {{epochs: 2, batch_size: 24, lr: 1e-2{train}}}
+train: {{epochs: 2, batch_size: 24{train}}}
 """
 
 
@@ -41,7 +41,9 @@ train: {{epochs: 2, batch_size: 24, lr: 1e-2{train}}}
 def make_suite():
     """A suite of a second or two: `make_suite("name", methods="[linear]", seeds=2, train=", lr: 1")`."""
 
-    def make(name, *, methods="[linear, {name: lora, rank: 2}]", seeds=1, train="", more=""):
+    def make(
+        name, *, methods="[linear, {name: lora, rank: 2}]", seeds=1, train=", lr: 1e-2", more=""
+    ):
         text = SUITE.format(name=name, methods=methods, seeds=seeds, train=train)
         return loads(text + textwrap.dedent(more))
 

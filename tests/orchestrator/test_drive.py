@@ -122,7 +122,7 @@ def test_a_failed_run_is_a_row_and_the_suite_goes_on(ray_cluster, make_suite, st
     suite = make_suite(
         "fails",
         methods="[linear, full]",
-        train=", optimizer: sgd",
+        train=", lr: 1e-2, optimizer: sgd",
         more="overrides: [{when: {method: full}, train: {lr: 1e30}}]\n",
     )
     outcome = drive(suite, store, Silent())
@@ -146,6 +146,7 @@ def test_the_winner_on_validation_makes_the_finals(ray_cluster, make_suite, stor
         "tuned",
         methods="[linear]",
         seeds=2,
+        train="",
         more="""
         protocol:
           tune: {grid: {lr: [1e-9, 3e-2]}, seeds: [0]}
@@ -170,7 +171,7 @@ def test_a_worker_that_is_killed_leaves_a_row_and_its_run_is_done_again(
     ray_cluster, make_suite, store
 ):
     """SIGKILL to the process of the job while its run trains; another of its runs is unaffected."""
-    suite = make_suite("killed", methods="[linear]", seeds=2, train=", weight_decay: 0.5")
+    suite = make_suite("killed", methods="[linear]", seeds=2, train=", lr: 1e-2, weight_decay: 0.5")
     undisturbed = Store.open(store.path.parent / "undisturbed", create=True)
     drive(suite, undisturbed, Silent(), max_parallel=1)
 
