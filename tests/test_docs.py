@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters import registry
 from orchestrator.cli import app, main
 from orchestrator.driver import save
 from orchestrator.plan import make_plan
@@ -47,6 +48,10 @@ def test_every_make_target_that_is_named_exists():
     )
     assert {a or b for a, b in named} <= targets
     assert all(words[0] == "make" or words[0].endswith("peftgrid") for words in commands())
+
+
+def test_the_readme_counts_the_methods():
+    assert f"{len(registry.names('methods'))} of them (`peftgrid methods`)" in README
 
 
 def test_every_command_of_the_program_is_in_the_readme():

@@ -11,9 +11,11 @@ from orchestrator.cli.app import ExitCode, JsonOption, app, echo, echo_json, fai
 
 @app.command()
 def methods(as_json: JsonOption = False) -> None:
-    """The fine-tuning methods that suites may name."""
+    """The fine-tuning methods that suites may name, with what they train on a ViT-B/16 by default."""
+    from adapters import backbones as packaged
     from adapters import registry
 
+    dims = packaged.describe("vit_base_patch16_224").dims
     rows = []
     for name in registry.names("methods"):
         module = registry.method(name)
@@ -21,6 +23,7 @@ def methods(as_json: JsonOption = False) -> None:
             {
                 "method": name,
                 "family": module.FAMILY,
+                "trains on ViT-B": f"{module.count(module.Config(), dims):,}",
                 "mergeable": "yes" if module.MERGEABLE else "no",
                 "equal at start": module.IDENTITY_AT_START,
                 "source": module.PAPER,
