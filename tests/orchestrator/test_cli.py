@@ -172,11 +172,15 @@ def test_a_store_that_is_a_file_is_refused(peftgrid, good, tmp_path):
         assert str(tmp_path / "runs") in err
 
 
-def test_a_store_that_cannot_be_made_is_refused(peftgrid, good, tmp_path):
-    (tmp_path / "file").write_text("")
-    code, _, err = peftgrid("run", good, "--store", tmp_path / "file" / "runs")
+@pytest.mark.parametrize("place", ["below a file", "/proc"])
+def test_a_store_that_cannot_be_made_is_refused(peftgrid, good, tmp_path, place):
+    """Not even root may make a folder in either place."""
+    (tmp_path / "below a file").write_text("")
+    store = tmp_path / place / "runs"  # an absolute place stands for itself
+    code, _, err = peftgrid("run", good, "--store", store)
     assert code == 2, err
-    assert str(tmp_path / "file") in err
+    assert f"{store} given" in err
+    assert "allowed: a folder" in err
 
 
 def test_a_dry_run_starts_nothing(peftgrid, good, tmp_path):
