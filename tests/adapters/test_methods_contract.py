@@ -32,7 +32,8 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 SHALLOW = {"depth": 1}  # compiling is slow
 FITTING: dict[str, dict[str, Any]] = {
-    name: {"indices": (-1,)} for name in ("attention", "blocks", "mlp")
+    **{name: {"indices": (-1,)} for name in ("attention", "blocks", "mlp")},
+    "miss": {"rank": 8},
 }
 """Settings in place of defaults, the papers', that ask for a larger ViT than these."""
 every_method = pytest.mark.parametrize("name", registry.names("methods"))

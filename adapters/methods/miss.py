@@ -1,0 +1,166 @@
+"""MiSS: one trained shard D per Linear, shared along its inputs.
+
+    balance   delta W[o, i] = D[i mod r, o]            D (r, out)
+    mini      delta W[o, i] = D[i mod r, o mod m]      D (r, m)
+    bat       delta W[g, p] = (W[g, p] + I) D_g        D_g (r, r), one for each r output rows
+
+where W[g, p] are the r x r tiles of W. Kang and Yin 2024, arXiv:2409.15371 (Matrix Shard Sharing). D
+starts at zero, so the adapted model starts as the base. In balance and mini the groups of r inputs
+are added up before they are multiplied, so nothing of the weight's size is built; r need not divide
+the inputs. In bat the change depends on the frozen weight, which is built once per forward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from adapters.inject import linear_of
+from adapters.method import Dims, Identity, LinearAdapter
+from adapters.methods._settings import check_dropout, check_rank
+from adapters.qkv import (
+    PROJECTIONS,
+    add_delta,
+    by_linear,
+    canonical_targets,
+    part_shape,
+    replace_targets,
+    rows,
+    spread,
+    target_shapes,
+)
+from adapters.spec import one_of
+
+FAMILY = "shard"
+PAPER = "arXiv:2409.15371"
+IDENTITY_AT_START: Identity = "exact"
+MERGEABLE = True
+SEMANTICS = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of MiSS."""
+
+    rank: int = 64
+    """Length r of the shard along the inputs."""
+    mode: Literal["balance", "mini", "bat"] = "balance"
+    mini_rank: int = 1
+    """Width m of the shard along the outputs, in mode mini; 1 gives all outputs the same change."""
+    dropout: float = 0.0
+    """On the adapter's input; mode bat has none."""
+    targets: tuple[str, ...] = ("qkv",)
+
+    def __post_init__(self) -> None:
+        check_rank(self.rank)
+        one_of("mode", self.mode, ("balance", "mini", "bat"))
+        if type(self.mini_rank) is not int or self.mini_rank < 1:
+            raise ValueError(
+                f"mini_rank: {self.mini_rank!r} given, allowed: an integer of at least 1"
+            )
+        if self.mode != "mini" and self.mini_rank != 1:
+            raise ValueError(
+                f"mini_rank: {self.mini_rank} given with mode {self.mode}, allowed: mode mini"
+            )
+        check_dropout(self.dropout)
+        if self.mode == "bat" and self.dropout:
+            raise ValueError(f"dropout: {self.dropout} given with mode bat, allowed: 0")
+        object.__setattr__(self, "targets", canonical_targets(self.targets))
+
+
+def check_shape(config: Config, in_features: int, out_features: int) -> None:
+    """Raise ValueError where the shard does not fit `out_features` rows of `in_features`."""
+    r, m = config.rank, config.mini_rank
+    if r > in_features:
+        raise ValueError(f"rank: {r} given, allowed: at most the inputs ({in_features})")
+    if config.mode == "mini" and out_features % m:
+        raise ValueError(f"mini_rank: {m} given, allowed: a divisor of {out_features} outputs")
+    if config.mode == "bat" and (in_features % r or out_features % r):
+        raise ValueError(
+            f"rank: {r} given with mode bat, allowed: a divisor of {in_features} inputs and "
+            f"{out_features} outputs"
+        )
+
+
+def shard_shape(config: Config, out_features: int) -> tuple[int, ...]:
+    """The shape of D for `out_features` rows."""
+    r = config.rank
+    match config.mode:
+        case "balance":
+            return (r, out_features)
+        case "mini":
+            return (r, config.mini_rank)
+        case "bat":
+            return (out_features // r, r, r)
+
+
+class MissLinear(LinearAdapter):
+    """D (P, ...) of one Linear, one shard per row block."""
+
+    def __init__(self, base: nn.Linear, *, parts: tuple[str, ...], config: Config) -> None:
+        super().__init__()
+        p, o = part_shape(base.out_features, parts)
+        check_shape(config, base.in_features, o)
+        self.parts, self.outputs = parts, o
+        self.rank, self.mode, self.dropout = config.rank, config.mode, config.dropout
+        self.D = nn.Parameter(torch.zeros(p, *shard_shape(config, o)))
+
+    def forward(self, x_BNI: Tensor, base: nn.Linear) -> Tensor:
+        """Compute the adapted output; the change is multiplied with groups of inputs added up."""
+        if self.mode == "bat":
+            return nn.functional.linear(x_BNI, base.weight + self._change(base), base.bias)
+        z_BNI = nn.functional.dropout(x_BNI, self.dropout, self.training)
+        z_BNI = nn.functional.pad(z_BNI, (0, -base.in_features % self.rank))
+        s_BNr = z_BNI.reshape(*z_BNI.shape[:-1], -1, self.rank).sum(-2)
+        delta_BNPo = torch.einsum("...r,pro->...po", s_BNr, self._wide())
+        return add_delta(base(x_BNI), delta_BNPo, self.parts)
+
+    def merged(self, base: nn.Linear) -> tuple[Tensor, Tensor | None]:
+        """Return W + delta W and b."""
+        return base.weight + self._change(base), base.bias
+
+    def _wide(self) -> Tensor:
+        """D over all outputs (P, r, o): in mode mini it repeats along them."""
+        return self.D.repeat(1, 1, self.outputs // self.D.shape[2])
+
+    def _change(self, base: nn.Linear) -> Tensor:
+        """Return delta W (O, I)."""
+        inputs = base.in_features
+        if self.mode != "bat":
+            change_Por = self._wide().transpose(1, 2)
+            copies = -(-inputs // self.rank)
+            return spread(change_Por.repeat(1, 1, copies)[..., :inputs], self.parts)
+        groups = self.outputs // self.rank
+        tiles_PGapb = self._rows(base.weight).reshape(
+            -1, groups, self.rank, inputs // self.rank, self.rank
+        )
+        change = torch.einsum("PGapb,PGbc->PGapc", tiles_PGapb, self.D) + self.D.unsqueeze(3)
+        return spread(change.flatten(3).flatten(1, 2), self.parts)
+
+    def _rows(self, weight_OI: Tensor) -> Tensor:
+        """The row blocks of a weight that are adapted (P, o, I)."""
+        if not self.parts:
+            return weight_OI.unsqueeze(0)
+        width = weight_OI.shape[0] // len(PROJECTIONS)
+        return torch.stack([weight_OI[rows(part, width)] for part in self.parts])
+
+
+def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[str]:
+    """Put a shard beside each target of every block."""
+    for linear, parts in by_linear(config.targets).items():
+        base = linear_of(vit, 0, linear)
+        check_shape(config, base.in_features, part_shape(base.out_features, parts)[1])
+    return replace_targets(vit, config.targets, partial(MissLinear, config=config))
+
+
+def count(config: Config, dims: Dims) -> int:
+    """Sum r out (balance, bat) or r m (mini) over every Linear or row block of every block."""
+    total = 0
+    for p, o, i in target_shapes(config.targets, dims):
+        check_shape(config, i, o)
+        total += p * config.rank * (config.mini_rank if config.mode == "mini" else o)
+    return dims.depth * total
