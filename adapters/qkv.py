@@ -132,3 +132,18 @@ def spread(blocks_Po: Tensor, parts: tuple[str, ...], *, fill: float = 0.0) -> T
         return blocks_Po.flatten(0, 1)
     other_o = blocks_Po.new_full(blocks_Po.shape[1:], fill)
     return torch.cat([blocks_Po[parts.index(p)] if p in parts else other_o for p in PROJECTIONS])
+
+
+def row_blocks(weight_OI: Tensor, parts: tuple[str, ...]) -> Tensor:
+    """The rows of a weight that `parts` stands for, as (P, o, I): what `spread` puts back."""
+    if not parts:
+        return weight_OI.unsqueeze(0)
+    return torch.stack([weight_OI.chunk(3)[PROJECTIONS.index(part)] for part in parts])
+
+
+def output_blocks(y_BNO: Tensor, parts: tuple[str, ...]) -> Tensor:
+    """The outputs that `parts` stands for, as (B, N, P, o): what `add_delta` adds to."""
+    if not parts:
+        return y_BNO.unsqueeze(-2)
+    chunks = y_BNO.chunk(3, dim=-1)
+    return torch.stack([chunks[PROJECTIONS.index(part)] for part in parts], dim=-2)

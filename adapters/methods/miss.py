@@ -23,13 +23,12 @@ from adapters.inject import linear_of
 from adapters.method import Dims, Identity, LinearAdapter
 from adapters.methods._settings import check_dropout, check_rank
 from adapters.qkv import (
-    PROJECTIONS,
     add_delta,
     by_linear,
     canonical_targets,
     part_shape,
     replace_targets,
-    rows,
+    row_blocks,
     spread,
     target_shapes,
 )
@@ -135,18 +134,11 @@ class MissLinear(LinearAdapter):
             copies = -(-inputs // self.rank)
             return spread(change_Por.repeat(1, 1, copies)[..., :inputs], self.parts)
         groups = self.outputs // self.rank
-        tiles_PGapb = self._rows(base.weight).reshape(
+        tiles_PGapb = row_blocks(base.weight, self.parts).reshape(
             -1, groups, self.rank, inputs // self.rank, self.rank
         )
         change = torch.einsum("PGapb,PGbc->PGapc", tiles_PGapb, self.D) + self.D.unsqueeze(3)
         return spread(change.flatten(3).flatten(1, 2), self.parts)
-
-    def _rows(self, weight_OI: Tensor) -> Tensor:
-        """The row blocks of a weight that are adapted (P, o, I)."""
-        if not self.parts:
-            return weight_OI.unsqueeze(0)
-        width = weight_OI.shape[0] // len(PROJECTIONS)
-        return torch.stack([weight_OI[rows(part, width)] for part in self.parts])
 
 
 def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[str]:
