@@ -173,6 +173,8 @@ class _Drive:
             self._batches = iter([specs[first : first + per_job] for first in firsts])
         asked_to_stop = False
         while self._left:
+            # Asked before the poll: what a job told before it ended is then known after it.
+            dead = self._jobs.why_dead()
             states = self._poll()
             if per_job != "unlimited" and self._outcome.signal is None:
                 self._start_batches(states)
@@ -184,7 +186,8 @@ class _Drive:
                 if not busy or time.monotonic() > self._deadline:
                     self._close_open_claims("stopped")
                     return
-            self._outcome.problem = self._outcome.problem or self._jobs.why_dead()
+            if dead is not None and self._left and self._jobs.why_dead() is not None:
+                self._outcome.problem = self._outcome.problem or dead
             if self._outcome.problem is not None:
                 return
             time.sleep(POLL_SECONDS)
