@@ -2,6 +2,8 @@
 
 import adapters
 adapted = adapters.attach(vit, "lora", rank=8)
+adapted.save("lora.safetensors")
+adapters.load(another_vit, "lora.safetensors")
 """
 
 from __future__ import annotations
@@ -9,15 +11,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapters.adapted import Adapted, attach
+    from adapters.adapted import Adapted
+    from adapters.api import attach
+    from adapters.saved import load
 
-__all__ = ["Adapted", "attach"]
+__all__ = ["Adapted", "attach", "load"]
 
 
 def __getattr__(name: str) -> Any:
     # On first use, so that what only needs names and configs does not pay for building models.
     if name not in __all__:
         raise AttributeError(f"module 'adapters' has no attribute {name!r}")
-    from adapters import adapted
+    from adapters import adapted, api, saved
 
-    return getattr(adapted, name)
+    return getattr({"Adapted": adapted, "attach": api, "load": saved}[name], name)

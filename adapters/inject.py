@@ -36,13 +36,16 @@ def blocks(vit: nn.Module) -> list[nn.Module]:
 def linear_of(vit: nn.Module, block: int, linear: str) -> nn.Linear:
     """Return the Linear `linear` (a key of `LINEARS`) of a block.
 
-    What is no plain `nn.Linear` (missing, already adapted, quantised) is a ValueError.
+    Where it is adapted already, this is the frozen Linear below. What is no plain `nn.Linear`
+    (missing, quantised) is a ValueError.
     """
     path = f"blocks.{block}.{LINEARS[linear]}"
     try:
         module = vit.get_submodule(path)
     except AttributeError as error:
         raise ValueError(f"{path}: nothing given, allowed: an nn.Linear") from error
+    while isinstance(module, AdaptedLinear):
+        module = module.base
     if not isinstance(module, nn.Linear):
         raise ValueError(f"{path}: {type(module).__name__} given, allowed: an nn.Linear")
     return module
@@ -53,19 +56,35 @@ def replace_linear(
 ) -> list[str]:
     """Put an `AdaptedLinear` where the block has `linear` (a key of `LINEARS`).
 
-    Returns the names, in `vit`, of the adapter's own parameters.
+    On a Linear that another method has adapted the new adapter stands around the old ones, unless
+    it reads the frozen weight: then it stands next to it. Returns the names, in `vit`, of the
+    adapter's own parameters. ValueError where two adapters of a Linear read its weight.
     """
     base = linear_of(vit, block, linear)
     adapter = make(base)
     adapter.to(device=base.weight.device)
     base.requires_grad_(False)
     path = f"blocks.{block}.{LINEARS[linear]}"
-    vit.set_submodule(path, AdaptedLinear(base, adapter).train(base.training))
+    module = vit.get_submodule(path)
+    if adapter.reads_weight:
+        while isinstance(module, AdaptedLinear):
+            if module.adapter.reads_weight:
+                raise ValueError(
+                    f"{path}: {type(adapter).__name__} given beside "
+                    f"{type(module.adapter).__name__}, allowed: one that reads the frozen weight"
+                )
+            path, module = f"{path}.base", module.base
+    assert isinstance(module, nn.Linear | AdaptedLinear)
+    vit.set_submodule(path, AdaptedLinear(module, adapter).train(base.training))
     return [f"{path}.adapter.{name}" for name, _ in adapter.named_parameters()]
 
 
 def adapted_modules(vit: nn.Module) -> Iterator[tuple[str, AdaptedModule]]:
-    """Every (path, module) that stands where the ViT had a module of its own."""
+    """Every (path, module) that stands where the ViT had a module of its own; outermost ones."""
+    outer = None
     for path, module in vit.named_modules():
+        if outer is not None and path.startswith(f"{outer}."):
+            continue
         if isinstance(module, AdaptedModule):
+            outer = path
             yield path, module

@@ -16,7 +16,7 @@ The head belongs to the harness. The harness knows no method by name.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,8 @@ class LinearAdapter(nn.Module):
 
     no_decay: ClassVar[tuple[str, ...]] = ()
     """Own parameters that weight decay must not touch. Any module of a method may have it."""
+    reads_weight = False
+    """Whether `forward` needs the frozen weight itself and not only what the Linear computes."""
 
     def forward(self, x_BNI: Tensor, base: nn.Linear) -> Tensor:
         """Return the adapted output (B, N, O)."""
@@ -94,24 +96,49 @@ class AdaptedModule(nn.Module):
 
 
 class AdaptedLinear(AdaptedModule):
-    """Stands where the ViT had a Linear: the frozen `base`, and the `adapter` that changes it."""
+    """Stands where the ViT had a Linear: the `base`, and the `adapter` that changes it.
 
-    base: nn.Linear
+    The base is the frozen Linear, or where methods are combined what another one made of it. To an
+    adapter both look the same: weight, bias and sizes are those of the frozen Linear.
+    """
 
-    def __init__(self, base: nn.Linear, adapter: LinearAdapter) -> None:
+    base: nn.Linear | AdaptedLinear
+
+    def __init__(self, base: nn.Linear | AdaptedLinear, adapter: LinearAdapter) -> None:
         super().__init__()
         self.base = base
         self.adapter = adapter
 
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight (O, I)."""
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The frozen bias (O)."""
+        return self.base.bias
+
+    @property
+    def in_features(self) -> int:
+        """The number I of inputs."""
+        return self.base.in_features
+
+    @property
+    def out_features(self) -> int:
+        """The number O of outputs."""
+        return self.base.out_features
+
     def forward(self, x_BNI: Tensor) -> Tensor:
         """(B, N, I) -> (B, N, O)."""
-        out: Tensor = self.adapter(x_BNI, self.base)
+        out: Tensor = self.adapter(x_BNI, cast(nn.Linear, self.base))
         return out
 
     def merged(self) -> nn.Linear:
-        """Return the plain Linear with the adapter's effect in its weights."""
+        """Return the plain Linear with the effect of its adapters in its weights."""
+        base = self.base.merged() if isinstance(self.base, AdaptedLinear) else self.base
         with torch.no_grad():
-            weight_OI, bias_O = self.adapter.merged(self.base)
+            weight_OI, bias_O = self.adapter.merged(base)
         rows, columns = weight_OI.shape
         # On the meta device, since an ordinary Linear would draw from the global generator.
         linear = nn.Linear(columns, rows, bias=bias_O is not None, device="meta")

@@ -49,7 +49,14 @@ def names(kind: Kind) -> tuple[str, ...]:
 
 
 def method(name: str) -> Method:
-    """The module of the method called `name`; UnknownNameError if there is none."""
+    """The module of the method called `name`; UnknownNameError if there is none.
+
+    `lora+miss` is a combination of methods: see `adapters.combine`.
+    """
+    if "+" in name:
+        from adapters.combine import combined
+
+        return combined(name)
     return cast("Method", _module("methods", name))
 
 

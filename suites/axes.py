@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from typing import Literal
 
 from adapters import backbones, registry
+from adapters.combine import config_of
 from adapters.spec import TrainConfig
 from suites import fields
 from suites.document import Node, Problem
@@ -79,24 +82,45 @@ def parts(
     """The methods or data sets that the list `node` names, one for each combination of settings."""
     found: dict[Part, Node] = {}
     for entry in fields.items(node, problems):
-        name = entry.value.get("name") if isinstance(entry.value, dict) else entry
-        if name is None or not isinstance(name.value, str):
-            problems.append(
-                entry.problem(f"{entry.given} given, allowed: a name, or {{name: ..., settings}}")
-            )
-            continue
-        try:
-            module = registry.method if kind == "methods" else registry.dataset
-            config = module(name.value).Config
-        except registry.UnknownNameError as error:
-            problems.append(name.problem(str(error)))
-            continue
-        settings: Settings = {}
-        if name is not entry:
-            settings = fields.read(config, entry, problems, extra=("name",))
-        for made in fields.configs(config, settings, entry, problems):
-            found.setdefault(Part(name.value, made), entry)
+        combines = isinstance(entry.value, dict) and "combine" in entry.value
+        read = _combinations if kind == "methods" and combines else partial(_parts, kind)
+        for part in read(entry, problems):
+            found.setdefault(part, entry)
     return found
+
+
+def _parts(kind: Literal["methods", "data"], entry: Node, problems: list[Problem]) -> list[Part]:
+    """The methods or data sets that one entry of a list names."""
+    name = entry.value.get("name") if isinstance(entry.value, dict) else entry
+    if name is None or not isinstance(name.value, str):
+        problems.append(
+            entry.problem(f"{entry.given} given, allowed: a name, or {{name: ..., settings}}")
+        )
+        return []
+    try:
+        module = registry.method if kind == "methods" else registry.dataset
+        config = module(name.value).Config
+    except registry.UnknownNameError as error:
+        problems.append(name.problem(str(error)))
+        return []
+    settings: Settings = {}
+    if name is not entry:
+        settings = fields.read(config, entry, problems, extra=("name",))
+    return [Part(name.value, made) for made in fields.configs(config, settings, entry, problems)]
+
+
+def _combinations(entry: Node, problems: list[Problem]) -> list[Part]:
+    """The methods that `combine: [...]` makes, one for each choice among the axes of its parts."""
+    listed = fields.entries(entry, ("combine",), problems)["combine"]
+    choices = [_parts("methods", item, problems) for item in fields.items(listed, problems)]
+    try:
+        return [
+            Part(*config_of([(part.name, part.config) for part in choice]))
+            for choice in product(*choices)
+        ]
+    except ValueError as error:
+        problems.append(listed.problem(str(error)))
+        return []
 
 
 def read_seeds(node: Node, problems: list[Problem]) -> Sequence[int]:
@@ -154,9 +178,10 @@ def _rule(node: Node, problems: list[Problem]) -> Rule:
         elif axis != "seed":
             known = registry.names("methods" if axis == "method" else "data")
             problems += [
-                child.problem(registry.unknown(axis, name, known))
+                child.problem(registry.unknown(axis, part, known))
                 for name in names
-                if name not in known
+                for part in (str(name).split("+") if axis == "method" else (str(name),))
+                if part not in known
             ]
         when[axis] = frozenset(names)
     return Rule(when)

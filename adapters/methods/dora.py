@@ -48,6 +48,7 @@ class DoraLinear(lora.LoraLinear):
     """LoRA's A (P, R, I) and B (P, o, R), and m (P, o) of one Linear."""
 
     no_decay: ClassVar[tuple[str, ...]] = ("m",)
+    reads_weight = True
     square_Po: Tensor
 
     def __init__(
@@ -59,7 +60,7 @@ class DoraLinear(lora.LoraLinear):
         generator: torch.Generator,
     ) -> None:
         super().__init__(base, parts=parts, config=config, generator=generator)
-        square_Po = row_blocks(base.weight.detach().cpu(), parts).square().sum(-1)
+        square_Po = row_blocks(base.weight.detach(), parts).square().sum(-1)
         # Follows from the frozen weight, so it moves with the model but is not saved with it.
         self.register_buffer("square_Po", square_Po, persistent=False)
         self.m = nn.Parameter(square_Po.sqrt())

@@ -106,6 +106,7 @@ class MissLinear(LinearAdapter):
         check_shape(config, base.in_features, o)
         self.parts, self.outputs = parts, o
         self.rank, self.mode, self.dropout = config.rank, config.mode, config.dropout
+        self.reads_weight = config.mode == "bat"
         self.D = nn.Parameter(torch.zeros(p, *shard_shape(config, o)))
 
     def forward(self, x_BNI: Tensor, base: nn.Linear) -> Tensor:

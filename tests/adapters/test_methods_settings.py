@@ -53,13 +53,6 @@ def test_unknown_names_come_with_the_nearest_one() -> None:
         adapters.attach(small_vit(), "lora", ranks=4)
 
 
-def test_a_vit_is_adapted_once() -> None:
-    vit = small_vit()
-    adapters.attach(vit, "lora")
-    with pytest.raises(ValueError, match=r"^blocks\.0\.attn\.qkv: AdaptedLinear given"):
-        adapters.attach(vit, "cp")
-
-
 @pytest.mark.parametrize("names", [["head.weight"], ["nowhere"], ["cls_token", "cls_token"]])
 def test_a_method_that_returns_wrong_names_is_named(
     names: list[str], monkeypatch: pytest.MonkeyPatch

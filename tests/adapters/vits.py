@@ -1,0 +1,35 @@
+"""Small ViTs whose every tensor is away from its usual start, for tests of adapters."""
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+FITTING = {
+    **{name: {"indices": (-1,)} for name in ("attention", "blocks", "mlp")},
+    "miss": {"rank": 8},
+}
+"""Settings in place of defaults, the papers', that ask for a larger ViT than these."""
+
+
+def small_vit(**changes):
+    """16 patches of 7 px, width 48, 2 blocks, 3 heads, 5 classes; the same numbers every time."""
+    sizes = {"img_size": 28, "patch_size": 7, "embed_dim": 48, "depth": 2, "num_heads": 3}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vit = VisionTransformer(num_classes=5, **sizes | changes)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in vit.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+    return vit.eval()
+
+
+def images(count=3):
+    return torch.randn(count, 3, 28, 28, generator=torch.Generator().manual_seed(2))
+
+
+def perturb(adapted, seed=3):
+    """Move everything that trains a little."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in adapted.trainable_parameters.values():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
