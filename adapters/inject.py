@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from torch import nn
 
 from adapters.method import AdaptedLinear, AdaptedModule, Dims, LinearAdapter
+
+Adapter = TypeVar("Adapter", bound=LinearAdapter)
 
 LINEARS = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
 """The Linears of one timm block, by the name that suites use for them."""
@@ -88,3 +91,16 @@ def adapted_modules(vit: nn.Module) -> Iterator[tuple[str, AdaptedModule]]:
         if isinstance(module, AdaptedModule):
             outer = path
             yield path, module
+
+
+def adapted_linears(
+    vit: nn.Module, kind: type[Adapter]
+) -> Iterator[tuple[str, nn.Linear, Adapter]]:
+    """Every (path, base, adapter) of the Linears that have an adapter of this kind."""
+    for path, module in adapted_modules(vit):
+        if (
+            isinstance(module, AdaptedLinear)
+            and isinstance(module.adapter, kind)
+            and isinstance(module.base, nn.Linear)
+        ):
+            yield path, module.base, module.adapter

@@ -10,6 +10,9 @@ A method is one module. Its file name is its name in suites. It offers
 * ``count(config, dims) -> int``: how many elements those parameters have, in closed form;
 * ``FAMILY``, ``PAPER``, ``IDENTITY_AT_START``, ``MERGEABLE``, ``SEMANTICS``.
 
+It may offer ``hf_peft(vit, config) -> HfPeft``, the adapted ViT in the form of Hugging Face PEFT, or
+``NO_HF_PEFT``, a text: why that library cannot hold a method which it has, too.
+
 The head belongs to the harness. The harness knows no method by name.
 """
 
@@ -22,6 +25,9 @@ import torch
 from torch import Tensor, nn
 
 Identity = Literal["exact", "close", "no"]
+HfPeft = tuple[dict[str, Any], dict[str, Tensor]]
+"""Settings of an `adapter_config.json`, ``peft_type`` among them and those that `adapters.hf_peft`
+writes for every method excepted; tensors by their names in HF's tuner (``model.`` and the path)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from adapters.method import Dims, Identity
+from adapters.inject import adapted_linears
+from adapters.method import Dims, HfPeft, Identity
 from adapters.methods import lora
 from adapters.qkv import (
     add_delta,
@@ -103,3 +104,15 @@ def count(config: Config, dims: Dims) -> int:
     """Add the rows of every target to LoRA's count."""
     rows = sum(p * o for p, o, _ in target_shapes(config.targets, dims))
     return lora.count(config, dims) + dims.depth * rows
+
+
+def hf_peft(vit: nn.Module, config: Config) -> HfPeft:
+    """LoRA's form and a magnitude per row; rows that are not adapted keep the length they have."""
+    settings, tensors = lora.hf_peft(vit, config)
+    for path, base, adapter in adapted_linears(vit, DoraLinear):
+        adapted_O = spread(torch.ones_like(adapter.m), adapter.parts).bool()
+        m_O = spread(adapter.m, adapter.parts)
+        tensors[f"model.{path}.lora_magnitude_vector"] = torch.where(
+            adapted_O, m_O, base.weight.norm(dim=1)
+        )
+    return settings | {"use_dora": True}, tensors

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import blocks, replace_linear
-from adapters.method import Dims, Identity, LinearAdapter
+from adapters.inject import adapted_linears, blocks, replace_linear
+from adapters.method import Dims, HfPeft, Identity, LinearAdapter
 from adapters.qkv import canonical_targets, part_shape, replace_targets, spread, target_shapes
 
 FAMILY = "scaling"
@@ -94,3 +94,15 @@ def count(config: Config, dims: Dims) -> int:
     outputs = tuple(target for target in config.targets if target != "fc2")
     inputs = dims.mlp_width if "fc2" in config.targets else 0
     return dims.depth * (inputs + sum(p * o for p, o, _ in target_shapes(outputs, dims)))
+
+
+def hf_peft(vit: nn.Module, _config: Config) -> HfPeft:
+    """HF's ia3_l: (O, 1) with ones for rows that are not adapted, or (1, I) on fc2's input."""
+    outputs = {
+        f"model.{path}.ia3_l": spread(adapter.scale, adapter.parts, fill=1.0).unsqueeze(1)
+        for path, _, adapter in adapted_linears(vit, OutputScale)
+    }
+    inputs = {path: adapter.scale for path, _, adapter in adapted_linears(vit, InputScale)}
+    settings = {"peft_type": "IA3", "feedforward_modules": list(inputs)}
+    tensors = {f"model.{path}.ia3_l": scale.unsqueeze(0) for path, scale in inputs.items()}
+    return settings, outputs | tensors

@@ -16,7 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from adapters.method import Dims, Identity, LinearAdapter
+from adapters.inject import adapted_linears
+from adapters.method import Dims, HfPeft, Identity, LinearAdapter
 from adapters.methods._settings import check_dropout, check_positive, check_rank
 from adapters.qkv import (
     add_delta,
@@ -109,3 +110,30 @@ def count(config: Config, dims: Dims) -> int:
     """Sum r (in + out) over every Linear or row block of every block."""
     shapes = target_shapes(config.targets, dims)
     return dims.depth * sum(p * config.rank * (i + o) for p, o, i in shapes)
+
+
+def hf_peft(vit: nn.Module, config: Config) -> HfPeft:
+    """HF's lora_A (P R, I) and lora_B (O, P R): row blocks apart are blocks of one larger rank.
+
+    The scale is kept by the alpha that HF's alpha / r asks for, rank-stabilised or not.
+    """
+    ranks: dict[str, int] = {}
+    alphas: dict[str, float] = {}
+    tensors: dict[str, Tensor] = {}
+    for path, _, adapter in adapted_linears(vit, LoraLinear):
+        a_PRI, b_PoR = adapter.A, adapter.B
+        b_PoQ = torch.diag_embed(b_PoR.permute(1, 2, 0), dim1=0, dim2=2).flatten(2)
+        tensors[f"model.{path}.lora_A.weight"] = a_PRI.flatten(0, 1)
+        tensors[f"model.{path}.lora_B.weight"] = spread(b_PoQ, adapter.parts)
+        ranks[path] = b_PoQ.shape[2]
+        alphas[path] = adapter.scale * ranks[path]
+    rank, alpha = next(iter(ranks.values())), next(iter(alphas.values()))
+    settings = {
+        "peft_type": "LORA",
+        "r": rank,
+        "rank_pattern": {path: other for path, other in ranks.items() if other != rank},
+        "lora_alpha": alpha,
+        "alpha_pattern": {path: other for path, other in alphas.items() if other != alpha},
+        "lora_dropout": config.dropout,
+    }
+    return settings, tensors

@@ -19,8 +19,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import linear_of
-from adapters.method import Dims, Identity, LinearAdapter
+from adapters.inject import adapted_linears, linear_of
+from adapters.method import Dims, HfPeft, Identity, LinearAdapter
 from adapters.methods._settings import check_dropout, check_rank
 from adapters.qkv import (
     add_delta,
@@ -116,14 +116,14 @@ class MissLinear(LinearAdapter):
         z_BNI = nn.functional.dropout(x_BNI, self.dropout, self.training)
         z_BNI = nn.functional.pad(z_BNI, (0, -base.in_features % self.rank))
         s_BNr = z_BNI.reshape(*z_BNI.shape[:-1], -1, self.rank).sum(-2)
-        delta_BNPo = torch.einsum("...r,pro->...po", s_BNr, self._wide())
+        delta_BNPo = torch.einsum("...r,pro->...po", s_BNr, self.wide())
         return add_delta(base(x_BNI), delta_BNPo, self.parts)
 
     def merged(self, base: nn.Linear) -> tuple[Tensor, Tensor | None]:
         """Return W + delta W and b."""
         return base.weight + self._change(base), base.bias
 
-    def _wide(self) -> Tensor:
+    def wide(self) -> Tensor:
         """D over all outputs (P, r, o): in mode mini it repeats along them."""
         return self.D.repeat(1, 1, self.outputs // self.D.shape[2])
 
@@ -131,7 +131,7 @@ class MissLinear(LinearAdapter):
         """Return delta W (O, I)."""
         inputs = base.in_features
         if self.mode != "bat":
-            change_Por = self._wide().transpose(1, 2)
+            change_Por = self.wide().transpose(1, 2)
             copies = -(-inputs // self.rank)
             return spread(change_Por.repeat(1, 1, copies)[..., :inputs], self.parts)
         groups = self.outputs // self.rank
@@ -157,3 +157,30 @@ def count(config: Config, dims: Dims) -> int:
         check_shape(config, i, o)
         total += p * config.rank * (config.mini_rank if config.mode == "mini" else o)
     return dims.depth * total
+
+
+def hf_peft(vit: nn.Module, config: Config) -> HfPeft:
+    """HF's miss_block; a row block that is not adapted is a block of zeros in it.
+
+    Shards of mode mini for row blocks apart, which HF has not, are written out as mode balance.
+    """
+    linears = list(adapted_linears(vit, MissLinear))
+    mini = config.mode == "mini" and not any(adapter.parts for _, _, adapter in linears)
+    form = {"bat": "bat", "mini": "mini" if mini else True, "balance": True}[config.mode]
+    tensors: dict[str, Tensor] = {}
+    for path, _, adapter in linears:
+        if form == "mini":
+            block = adapter.D[0]
+        elif form == "bat":
+            block = spread(adapter.D, adapter.parts)
+        else:
+            block = spread(adapter.wide().mT, adapter.parts).mT
+        tensors[f"model.{path}.miss_block"] = block
+    settings = {
+        "peft_type": "MISS",
+        "r": config.rank,
+        "miss_dropout": config.dropout,
+        "mini_r": config.mini_rank if form == "mini" else 1,
+        "init_weights": form,
+    }
+    return settings, tensors

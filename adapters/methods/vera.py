@@ -15,8 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import linear_of
-from adapters.method import Dims, Identity, LinearAdapter
+from adapters.inject import adapted_linears, linear_of
+from adapters.method import Dims, HfPeft, Identity, LinearAdapter
 from adapters.methods._settings import check_dropout, check_positive, check_rank
 from adapters.qkv import (
     add_delta,
@@ -24,6 +24,7 @@ from adapters.qkv import (
     canonical_targets,
     part_shape,
     replace_targets,
+    rows,
     spread,
     target_shapes,
 )
@@ -135,3 +136,36 @@ def count(config: Config, dims: Dims) -> int:
     """Sum r + out over every Linear or row block of every block."""
     shapes = target_shapes(config.targets, dims)
     return dims.depth * sum(p * (config.rank + o) for p, o, _ in shapes)
+
+
+def hf_peft(vit: nn.Module, config: Config) -> HfPeft:
+    """HF's one A, one B and a lambda_d and lambda_b for each whole Linear.
+
+    HF knows no row blocks. Its rank here is R for each kind of them that is adapted (q, k, v, or a
+    whole Linear: ""), A repeated and B at the rows of that kind; lambda_d is zero for other kinds.
+    """
+    shared = vit.get_submodule("vera")
+    assert isinstance(shared, Projections)
+    linears = list(adapted_linears(vit, VeraLinear))
+    kinds = sorted({kind for _, _, adapter in linears for kind in adapter.parts or ("",)})
+    r, largest = len(shared.A), max(base.out_features for _, base, _ in linears)
+    b_KOR = shared.B.new_zeros(len(kinds), largest, r)
+    tensors: dict[str, Tensor] = {}
+    for path, _, adapter in linears:
+        d_KR = shared.A.new_zeros(len(kinds), r)
+        for kind, d_R in zip(adapter.parts or ("",), adapter.lambda_d, strict=True):
+            o = adapter.lambda_b.shape[1]
+            b_KOR[kinds.index(kind), rows(kind, o) if kind else slice(o)] = shared.B[:o]
+            d_KR[kinds.index(kind)] = d_R
+        tensors[f"model.{path}.vera_lambda_d"] = d_KR.flatten()
+        tensors[f"model.{path}.vera_lambda_b"] = spread(adapter.lambda_b, adapter.parts)
+    tensors["vera_A"] = shared.A.repeat(len(kinds), 1)
+    tensors["vera_B"] = b_KOR.permute(1, 0, 2).flatten(1)
+    settings = {
+        "peft_type": "VERA",
+        "r": len(kinds) * r,
+        "vera_dropout": config.dropout,
+        "projection_prng_key": config.projection_seed,
+        "save_projection": True,
+    }
+    return settings, tensors
