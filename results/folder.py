@@ -13,7 +13,7 @@ FORMAT = 1
 """Of the folder's layout. A newer one is refused; tables have a version of their own."""
 
 MARKER = "store.json"
-FOLDERS = ("claims", "attempts", "epochs", "plans")
+FOLDERS = ("claims", "attempts", "epochs", "models", "plans")
 _KEY = "peftgrid_store"
 
 

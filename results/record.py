@@ -63,6 +63,8 @@ class Attempt:
     active_params: int | None = None
     active_subspaces: int | None = None
     model_bytes: int | None = None
+    model_file: str | None = None
+    model_digest: str | None = None
     train_seconds: float | None = None
     epoch_seconds: float | None = None
     eval_seconds: float | None = None

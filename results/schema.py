@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Stands in the metadata of every Parquet file; raised with each added column."""
 
 STATUSES = ("succeeded", "failed", "stopped", "pruned")
@@ -98,7 +98,11 @@ _COST = (
     Column(
         "active_subspaces", INT, "subspaces still training at the end; null where there are none"
     ),
-    Column("model_bytes", INT, "size of the trained tensors on disk", "bytes"),
+    Column(
+        "model_bytes", INT, "size of the stored model: trained tensors and their buffers", "bytes"
+    ),
+    Column("model_file", TEXT, "file of the trained tensors, relative to the store"),
+    Column("model_digest", TEXT, "SHA-256 of that file"),
     Column("train_seconds", REAL, "all training epochs, without evaluation", "seconds"),
     Column("epoch_seconds", REAL, "median training epoch, without the first", "seconds"),
     Column("eval_seconds", REAL, "all evaluations", "seconds"),

@@ -1,0 +1,119 @@
+"""export-model: a trained run as a file that timm, this package or HF PEFT loads."""
+
+from __future__ import annotations
+
+import enum
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli.app import DEFAULT_STORE, ExitCode, StoreOption, app, echo, fail
+
+if TYPE_CHECKING:
+    from results.store import Store
+
+
+class Form(enum.StrEnum):
+    """What `export-model` writes."""
+
+    merged = "merged"
+    adapter = "adapter"
+    peft = "peft"
+
+
+@app.command("export-model")
+def export_model(
+    run: Annotated[str, typer.Argument(help="A run_id, or enough of its beginning.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write; a folder for `peft`.")],
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--form",
+            help="`merged`: a plain timm checkpoint with the method in its weights. `adapter`: what "
+            "was trained, for adapters.load. `peft`: a folder for peft.PeftModel.from_pretrained.",
+        ),
+    ] = Form.merged,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Write the trained model of a run.
+
+    For example: peftgrid export-model k3c2 --out model.safetensors
+    """
+    from results.models import model_of
+    from results.store import Store
+
+    opened = Store.open(store.resolve())
+    row = _run(opened, run)
+    model = model_of(opened, row)
+    if out.exists():
+        fail(f"--out: {out} given, which exists; allowed: a new name", ExitCode.USAGE)
+    try:
+        files = _files(form, model, row)
+    except ValueError as error:
+        fail(f"{row['run_id']}: {error}", ExitCode.USAGE)
+    if form is Form.peft:
+        out.mkdir(parents=True)
+        for name, data in files.items():
+            (out / name).write_bytes(data)
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(files["model"])
+    echo(f"{out}: {row['variant']} on {row['backbone']}, trained on {row['dataset']}")
+    echo(_how_to_load(form, out, row, model))
+
+
+def _files(form: Form, model: Path, row: dict[str, Any]) -> dict[str, bytes]:
+    """Name -> content; ValueError where the method cannot be had in this form."""
+    if form is Form.adapter:
+        return {"model": model.read_bytes()}
+    import safetensors.torch
+
+    import adapters
+    from adapters import backbones
+    from adapters.hf_peft import hf_folder
+
+    adapted = adapters.load(backbones.create(row["backbone"]), model)
+    if form is Form.peft:
+        return hf_folder(adapted.vit, adapted.method, adapted.active.config)
+    try:
+        adapted.merge()
+    except ValueError as error:
+        raise ValueError(f"{error}; export it with --form adapter") from error
+    tensors = {name: tensor.contiguous() for name, tensor in adapted.vit.state_dict().items()}
+    return {"model": safetensors.torch.save(tensors, {"format": "pt", "run_id": row["run_id"]})}
+
+
+def _how_to_load(form: Form, out: Path, row: dict[str, Any], model: Path) -> str:
+    """The Python lines that load what was written."""
+    from adapters import registry
+    from adapters.saved import read_header
+
+    classes = read_header(model).classes
+    if row["backbone"] in registry.names("backbones"):
+        vit = f"adapters.backbones.create({row['backbone']!r})"
+        made = f"vit = {vit}; vit.reset_classifier({classes})"
+    else:
+        vit = f"timm.create_model({row['backbone']!r}, pretrained=True)"
+        made = f"vit = timm.create_model({row['backbone']!r}, num_classes={classes})"
+    quoted = json.dumps(str(out))
+    match form:
+        case Form.merged:
+            return f"{made}\nvit.load_state_dict(safetensors.torch.load_file({quoted}))"
+        case Form.adapter:
+            return f"adapted = adapters.load({vit}, {quoted})"
+        case Form.peft:
+            made = made.replace("num_classes", "pretrained=True, num_classes")
+            return f"{made}\nmodel = peft.PeftModel.from_pretrained(vit, {quoted})"
+
+
+def _run(store: Store, run: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = [
+        row for row in store.runs().to_pylist() if row["run_id"].startswith(run)
+    ]
+    if len(rows) != 1:
+        ids = " ".join(row["run_id"] for row in rows)
+        found = f"{len(rows)} runs" if rows else "no run"
+        fail(f"{found} in {store.path} begin with {run!r}: {ids}", ExitCode.USAGE)
+    return rows[0]
