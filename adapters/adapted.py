@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from adapters import registry
 from adapters.inject import adapted_modules, is_head
 from adapters.layout import Layout, difference, layout_of, put
+from adapters.method import StepHook
 
 
 def adapt(vit: nn.Module, method: str, config: Any, generator: torch.Generator) -> Adapted:
@@ -180,6 +181,15 @@ class Adapted:
         """The frozen tensors that the active method added and that a saved model needs."""
         state = self.vit.state_dict()
         return {name: state[name] for name in self.active.buffers}
+
+    @property
+    def step_hooks(self) -> dict[str, StepHook]:
+        """The method's modules that take part in training, by their path in `vit`."""
+        return {
+            path: module
+            for path, module in self.vit.named_modules()
+            if isinstance(module, StepHook)
+        }
 
     @property
     def merged(self) -> bool:

@@ -99,6 +99,22 @@ class Combined:
         _check(self, config, dims)
         return sum(method.count(getattr(config, name), dims) for name, method in self.parts.items())
 
+    def count_is_exact(self, config: Any) -> bool:
+        """Whether no part's count is an upper bound."""
+        return all(registry.count_is_exact(name, part) for name, part in self._configs(config))
+
+    def check_run(self, config: Any, steps: int) -> None:
+        """Ask every part whether its settings fit a run of so many steps."""
+        for name, part in self._configs(config):
+            check = registry.run_check(name)
+            if check is not None:
+                check(part, steps)
+
+    def _configs(self, config: Any) -> list[tuple[str, Any]]:
+        """The settings of every part, with the method's name."""
+        names = self.name.split(JOIN)
+        return [(name, getattr(config, key)) for name, key in zip(names, self.parts, strict=True)]
+
 
 @cache
 def _check(method: Combined, config: Any, dims: Dims) -> None:

@@ -10,8 +10,15 @@ A method is one module. Its file name is its name in suites. It offers
 * ``count(config, dims) -> int``: how many elements those parameters have, in closed form;
 * ``FAMILY``, ``PAPER``, ``IDENTITY_AT_START``, ``MERGEABLE``, ``SEMANTICS``.
 
-It may offer ``hf_peft(vit, config) -> HfPeft``, the adapted ViT in the form of Hugging Face PEFT, or
-``NO_HF_PEFT``, a text: why that library cannot hold a method which it has, too.
+It may also offer
+
+* ``count_is_exact(config) -> bool``: False where the count depends on the weights, so that ``count``
+  is an upper bound;
+* ``check_run(config, steps) -> None``: raises ValueError where the settings do not fit a run of so
+  many optimiser steps; asked before anything starts;
+* modules in the ViT that are a `StepHook`, which the training loop then calls;
+* ``hf_peft(vit, config) -> HfPeft``, the adapted ViT in the form of Hugging Face PEFT, or
+  ``NO_HF_PEFT``, a text: why that library cannot hold a method which it has, too.
 
 The head belongs to the harness. The harness knows no method by name.
 """
@@ -68,6 +75,30 @@ class Method(Protocol):
 
     def count(self, config: Any, dims: Dims) -> int:
         """How many elements those parameters have, in closed form."""
+
+
+@runtime_checkable
+class StepHook(Protocol):
+    """A module of a method that takes part in training, found by having these names.
+
+    Parameters that it freezes get ``requires_grad = False`` and no gradient, and keep their values.
+    """
+
+    @property
+    def active_subspaces(self) -> int | None:
+        """How many of the subspaces that it may freeze still train; None where it has none."""
+
+    def before_run(self, steps: int) -> None:
+        """Hear how many optimiser steps the run takes; ValueError where that does not fit."""
+
+    def after_step(self, step: int) -> None:
+        """Called after each optimiser update `step` (from 0), before the gradients are cleared."""
+
+    def hook_state(self) -> dict[str, Tensor]:
+        """What a checkpoint of an unfinished run needs; no part of a saved model."""
+
+    def load_hook_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from `state`, after `before_run` and once the trained tensors are loaded."""
 
 
 class LinearAdapter(nn.Module):

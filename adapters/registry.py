@@ -8,10 +8,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:  # the contracts import torch, which the names alone do not need
     from adapters.data.contract import Dataset
@@ -58,6 +58,18 @@ def method(name: str) -> Method:
 
         return combined(name)
     return cast("Method", _module("methods", name))
+
+
+def count_is_exact(name: str, config: Any) -> bool:
+    """Whether the method's `count` is the number itself; False where it is an upper bound."""
+    ask = getattr(method(name), "count_is_exact", None)
+    return ask is None or bool(ask(config))
+
+
+def run_check(name: str) -> Callable[[Any, int], None] | None:
+    """The method's `check_run(config, steps)`, where it has one."""
+    check: Callable[[Any, int], None] | None = getattr(method(name), "check_run", None)
+    return check
 
 
 def dataset(name: str) -> Dataset:

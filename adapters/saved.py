@@ -14,7 +14,6 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from adapters import registry
@@ -54,6 +53,20 @@ def to_bytes(adapted: Adapted) -> bytes:
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
         metadata={_KEY: json.dumps(header, sort_keys=True)},
     )
+    return data
+
+
+def merged_bytes(adapted: Adapted, note: str) -> bytes:
+    """The ViT with the active adapter in its weights, as a safetensors checkpoint that timm loads.
+
+    ValueError where the method cannot be merged. The adapter is unmerged afterwards.
+    """
+    adapted.merge()
+    try:
+        tensors = {n: t.detach().cpu().contiguous() for n, t in adapted.vit.state_dict().items()}
+    finally:
+        adapted.unmerge()
+    data: bytes = safetensors.torch.save(tensors, {"format": "pt", _KEY: note})
     return data
 
 
@@ -101,19 +114,16 @@ def load(vit: nn.Module, path: str | os.PathLike[str], *, name: str = "default")
     return adapted
 
 
-@torch.no_grad()
 def _fill(adapted: Adapted, tensors: dict[str, Tensor], path: str | os.PathLike[str]) -> None:
-    held: dict[str, Tensor] = {**adapted.trainable_parameters, **adapted.adapter_buffers}
-    shapes = {name: tuple(tensor.shape) for name, tensor in held.items()}
-    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if given != shapes:
-        differing = sorted(n for n in {*given, *shapes} if given.get(n) != shapes.get(n))
-        raise ValueError(
-            f"{path}: {differing[0]} of shape {given.get(differing[0])} given, allowed on this ViT: "
-            f"{shapes.get(differing[0])}"
-        )
-    for name, tensor in held.items():
-        tensor.copy_(tensors[name])
+    own = {*adapted.trainable_parameters, *adapted.adapter_buffers}
+    if own != tensors.keys():
+        differing = sorted(own ^ tensors.keys())
+        raise ValueError(f"{path}: {differing[0]} given, allowed on this ViT: {len(own)} others")
+    try:
+        # By the modules themselves: some take over a shape that depends on the machine.
+        adapted.vit.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _base_digest(adapted: Adapted) -> str:

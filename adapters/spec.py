@@ -11,6 +11,7 @@ result tables keep as `spec`. Two rules keep identities stable over releases:
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -72,6 +73,13 @@ class TrainConfig:
             raise ValueError(
                 "select_epoch: 'oracle_test' given with score: none, which scores no test set"
             )
+
+    def steps(self, dataset_config: Any) -> int:
+        """Optimiser steps of a run on the data set with these settings; nothing is loaded."""
+        images: int = dataset_config.train
+        if self.fit == "train+val":
+            images += dataset_config.val
+        return self.epochs * math.ceil(images / self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,6 +51,10 @@ class TrialResult:
     head_params: int
     total_params: int
     """All parameters of the adapted model, the new head included."""
+    active_params: int | None
+    """Elements that still trained at the end, head included; None if no step hook froze any."""
+    active_subspaces: int | None
+    """Subspaces that still trained at the end; None likewise."""
     train_seconds: float
     """All training epochs, without evaluation."""
     epoch_seconds: float | None
@@ -153,6 +157,7 @@ class _Run:
                     self._remember(row)
         best_epoch, scores = self._finish(train.epochs)
         params = {name: p.numel() for name, p in self._adapted.adapter_parameters.items()}
+        active_params, active_subspaces = _active(self._adapted)
         return TrialResult(
             epochs=tuple(self._curve),
             best_epoch=best_epoch,
@@ -160,6 +165,8 @@ class _Run:
             adapter_params=sum(params.values()),
             head_params=sum(p.numel() for p in self._adapted.head_parameters.values()),
             total_params=sum(p.numel() for p in self._adapted.vit.parameters()),
+            active_params=active_params,
+            active_subspaces=active_subspaces,
             train_seconds=sum(seconds),
             epoch_seconds=typical_epoch(seconds),
             eval_seconds=self._eval_seconds,
@@ -223,6 +230,16 @@ class _Run:
                 for name, parameter in self._adapted.trainable_parameters.items()
             }
             self._best = (row.top1, row.epoch, tensors)
+
+
+def _active(adapted: Adapted) -> tuple[int | None, int | None]:
+    """What of the parameters and of the subspaces still trains, where step hooks froze some."""
+    trained = adapted.trainable_parameters.values()
+    if all(parameter.requires_grad for parameter in trained):
+        return None, None
+    subspaces = [hook.active_subspaces for hook in adapted.step_hooks.values()]
+    known = [number for number in subspaces if number is not None]
+    return sum(p.numel() for p in trained if p.requires_grad), sum(known) if known else None
 
 
 def _fit_row(epoch: int, fit: EpochFit, images: int) -> EpochResult:

@@ -10,7 +10,7 @@ from typing import Any
 from results import metrics
 from results.selection import CandidateScores, SelectionError, select
 from results.store import RunState, Store
-from suites.spec import RunSpec, trainable_params
+from suites.spec import RunSpec, count_is_exact, trainable_params
 from suites.suite import Cell, Group, Suite
 
 QUEUED, MISSING, WAITING = "queued", "missing", "waiting"
@@ -27,6 +27,8 @@ class PlannedRun:
     """succeeded, failed, stopped (from the store), queued (to do) or missing (its data is absent)."""
     reason: str
     trainable_params: int
+    count_is_exact: bool
+    """False where the weights decide and `trainable_params` is an upper bound."""
 
 
 @dataclass(frozen=True)
@@ -158,26 +160,32 @@ class _Counter:
     """Trainable parameters per configuration, counted once for all seeds."""
 
     def __init__(self) -> None:
-        self._known: dict[str, int] = {}
+        self._known: dict[str, tuple[int, bool]] = {}
 
-    def __call__(self, spec: RunSpec) -> int:
+    def __call__(self, spec: RunSpec) -> tuple[int, bool]:
+        """The number, and whether it is exact."""
         if spec.config_id not in self._known:
-            self._known[spec.config_id] = trainable_params(spec.trial())
+            trial = spec.trial()
+            self._known[spec.config_id] = (trainable_params(trial), count_is_exact(trial))
         return self._known[spec.config_id]
 
 
 def _planned(
-    cell: Cell, states: Mapping[str, RunState], absent: _Absent, trainable: int
+    cell: Cell, states: Mapping[str, RunState], absent: _Absent, counted: tuple[int, bool]
 ) -> PlannedRun:
-    state = states.get(cell.spec.run_id)
+    status, reason = _standing(cell, states.get(cell.spec.run_id), absent)
+    return PlannedRun(cell, status, reason, *counted)
+
+
+def _standing(cell: Cell, state: RunState | None, absent: _Absent) -> tuple[str, str]:
+    """The status of a cell, and why."""
     if state is not None and state.status == "succeeded":
-        return PlannedRun(cell, "succeeded", f"attempt {state.attempt} succeeded", trainable)
+        return "succeeded", f"attempt {state.attempt} succeeded"
     lacking = absent.of(cell.spec)
     if lacking is not None:
-        return PlannedRun(cell, MISSING, lacking, trainable)
+        return MISSING, lacking
     if state is None:
-        return PlannedRun(cell, QUEUED, "no attempt in the store", trainable)
+        return QUEUED, "no attempt in the store"
     if state.status == "failed":
-        reason = f"attempt {state.attempt} failed ({state.failure_kind}): {state.error}"
-        return PlannedRun(cell, "failed", reason, trainable)
-    return PlannedRun(cell, state.status, f"attempt {state.attempt} was {state.status}", trainable)
+        return "failed", f"attempt {state.attempt} failed ({state.failure_kind}): {state.error}"
+    return state.status, f"attempt {state.attempt} was {state.status}"

@@ -26,6 +26,8 @@ def of_result(result: TrialResult) -> dict[str, Any]:
         "adapter_params": result.adapter_params,
         "head_params": result.head_params,
         "total_params": result.total_params,
+        "active_params": result.active_params,
+        "active_subspaces": result.active_subspaces,
         "train_seconds": result.train_seconds,
         "epoch_seconds": result.epoch_seconds,
         "eval_seconds": result.eval_seconds,

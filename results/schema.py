@@ -93,10 +93,12 @@ _COST = (
     Column("total_params", INT, "elements of the adapted model"),
     Column("trainable_percent", REAL, "100 * trainable_params / total_params", "percent"),
     Column(
-        "active_params", INT, "elements still training at the end; null unless some were frozen"
+        "active_params",
+        INT,
+        "elements still training at the end, head included; null unless some were frozen",
     ),
     Column(
-        "active_subspaces", INT, "subspaces still training at the end; null where there are none"
+        "active_subspaces", INT, "subspaces still training at the end; null unless some were frozen"
     ),
     Column(
         "model_bytes", INT, "size of the stored model: trained tensors and their buffers", "bytes"
@@ -187,7 +189,7 @@ PLANS = (
     Column("dataset", TEXT, "the data set"),
     Column("seed", INT, "seed of the run"),
     Column("spec", TEXT, "the complete science of the run, canonical JSON"),
-    Column("trainable_params", INT, "elements that will train, head included, in closed form"),
+    Column("trainable_params", INT, "elements that will train, or at most, head included"),
     Column("adapter_params", INT, "of these, the method's own"),
     Column("total_params", INT, "elements of the adapted model"),
     Column("overrides", TEXT, "what --set changed in the suite, JSON list"),

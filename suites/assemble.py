@@ -12,6 +12,7 @@ from suites.axes import Axes, Exclude, Override
 from suites.document import Node, Problem
 from suites.expand import Block, Part, Recipes
 from suites.fields import MAX_CELLS
+from suites.protocol import Protocol
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Assembly:
     overrides: Sequence[Override]
     excludes: Sequence[Exclude]
     problems: list[Problem]
+    protocol: Protocol | None = None
     blocks: list[tuple[Block, Recipes]] = field(default_factory=list)
     _cells: int = 0
     _overriding: set[int] = field(default_factory=set)
@@ -44,6 +46,8 @@ class Assembly:
             return
         recipes: dict[tuple[int, ...], tuple[TrainConfig, ...]] = {}
         pairs: dict[tuple[str, Part], None] = {}
+        checked = {method for method in methods if registry.run_check(method.name)}
+        lengths: dict[tuple[Part, Part, tuple[int, ...]], None] = {}
         for point in block.points():
             self._excluding.update(point.excludes)
             if point.excludes:
@@ -52,11 +56,15 @@ class Assembly:
             if point.overrides not in recipes:
                 recipes[point.overrides] = self._recipe(axes, point.overrides)
             pairs[point.backbone, point.method] = None
+            if point.method in checked:
+                lengths[point.method, point.dataset, point.overrides] = None
             self._cells += len(recipes[point.overrides])
         if not size:
             self._recipe(axes, ())  # for its problems, beside those that left no combination
         for backbone, method in pairs:
             self._fit(backbone, method, methods[method])
+        for method, dataset, applied in lengths:
+            self._last(method, dataset, recipes[applied], methods[method])
         self.blocks.append((block, recipes))
 
     def finish(self, root: Node) -> None:
@@ -104,6 +112,21 @@ class Assembly:
             registry.method(method.name).count(method.config, dims)
         except ValueError as error:
             self.problems.append(node.problem(f"on {backbone}: {error}"))
+
+    def _last(
+        self, method: Part, dataset: Part, recipes: Sequence[TrainConfig], node: Node
+    ) -> None:
+        """Ask the method whether its settings fit the lengths of these runs, finals included."""
+        check = registry.run_check(method.name)
+        assert check is not None
+        trains = list(recipes)
+        if self.protocol is not None:
+            trains += map(self.protocol.final_train, recipes)
+        for steps in dict.fromkeys(train.steps(dataset.config) for train in trains):
+            try:
+                check(method.config, steps)
+            except ValueError as error:
+                self.problems.append(node.problem(f"on {dataset.name}: {error}"))
 
     def _absent(self, rule: Override | Exclude) -> list[str]:
         """Those of the rule's names that the suite does not have."""

@@ -70,7 +70,7 @@ def loads(text: str, *, file: str = "<text>", overrides: Sequence[str] = ()) -> 
     if "protocol" in given:
         stages = _stages(given["protocol"], problems)
         problems += stages.conflicts(given, grids, assembly)
-        protocol = stages.protocol(grids)
+        protocol = assembly.protocol = stages.protocol(grids)
         grids = [stages.tuned(axes) for axes in grids]
     for axes in grids:
         assembly.add(axes)

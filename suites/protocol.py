@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from adapters.spec import TrialSpec
+from adapters.spec import TrainConfig, TrialSpec
 from suites.expand import Cell, cell
 from suites.spec import trainable_params
 
@@ -62,6 +62,16 @@ class Protocol:
     final_seeds: Sequence[int]
     """The suite's seeds."""
 
+    def final_train(self, train: TrainConfig) -> TrainConfig:
+        """The recipe of the finals of a winner with the recipe `train`."""
+        fit = self.final.fit
+        return replace(
+            train,
+            fit=fit,
+            select_epoch="last_epoch" if fit == "train+val" else self.select.rule,
+            score=self.final.score,
+        )
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -95,13 +105,7 @@ class Group:
     def finals(self, winner: Candidate) -> list[Cell]:
         """The final cells of `winner`, one for each seed of the suite."""
         assert winner in self.candidates
-        fit, select = self.protocol.final.fit, self.protocol.select
-        train = replace(
-            winner.trial.train,
-            fit=fit,
-            select_epoch="last_epoch" if fit == "train+val" else select.rule,
-            score=self.protocol.final.score,
-        )
+        train = self.protocol.final_train(winner.trial.train)
         return [
             cell(
                 replace(winner.trial, train=train, seed=seed),

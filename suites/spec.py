@@ -126,9 +126,18 @@ def trainable_params(trial: TrialSpec) -> int:
     return registry.method(trial.method).count(trial.method_config, dims) + head
 
 
+def count_is_exact(trial: TrialSpec) -> bool:
+    """Whether `trainable_params` is the number itself; False where it is an upper bound."""
+    return registry.count_is_exact(trial.method, trial.method_config)
+
+
 @lru_cache(maxsize=4096)
 def label(name: str, config: Any) -> str:
-    """`name` with the settings of `config` that are not defaults; `rank` is always among them."""
+    """`name` with the settings of `config` that are not defaults; `rank` is always among them.
+
+    Of settings in settings those are shown that are not defaults of theirs, as in
+    `adamss[asa.target_subspaces=90]`; `asa=default` where all are.
+    """
     defaults = {item.name: _default(item) for item in dataclasses.fields(config)}
     settings = ",".join(_differing(config, defaults))
     return f"{name}[{settings}]" if settings else name
@@ -150,8 +159,10 @@ def _differing(config: Any, usual: Mapping[str, Any], prefix: str = "") -> Itera
     for item in dataclasses.fields(config):
         value, default = getattr(config, item.name), usual.get(item.name, dataclasses.MISSING)
         if dataclasses.is_dataclass(value):
-            inner = vars(default) if dataclasses.is_dataclass(default) else {}
-            yield from _differing(value, inner, f"{prefix}{item.name}.")
+            if value != default:
+                own = {inner.name: _default(inner) for inner in dataclasses.fields(value)}
+                shown_of_it = list(_differing(value, own, f"{prefix}{item.name}."))
+                yield from shown_of_it or [f"{prefix}{item.name}=default"]
         elif value != default or item.name == "rank":
             yield f"{prefix}{item.name}={shown(value)}"
 

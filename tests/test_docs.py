@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from adapters import registry
 from orchestrator.cli import app, main
@@ -15,6 +16,7 @@ from orchestrator.plan import make_plan
 from results.store import Store
 from suites import catalog
 from suites.load import load, loads
+from tests.untrained import commit_untrained
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -55,7 +57,7 @@ def test_the_readme_counts_the_methods():
 
 
 def test_every_command_of_the_program_is_in_the_readme():
-    known = {command.callback.__name__ for command in app.registered_commands}
+    known = {c.name or c.callback.__name__ for c in app.registered_commands}
     named = {words[0] for words in PEFTGRID} | set(re.findall(r"`peftgrid ([a-z]+)", README))
     assert named == known
 
@@ -70,7 +72,9 @@ def test_a_command_of_the_readme_works(words, monkeypatch, tmp_path, capsys):
     suite = load("smoke")
     plan = make_plan(suite, store)
     save(suite, store, plan)
-    run_id = plan.runs[0].cell.spec.run_id
+    spec = next(run.cell.spec for run in plan.runs if run.cell.spec.method == "lora")
+    commit_untrained(store, spec)
+    run_id = spec.run_id
     words = [run_id[:8] if word == "RUN_ID" else word for word in words]
     monkeypatch.setattr(sys, "argv", ["peftgrid", *words])
     with contextlib.suppress(SystemExit):
@@ -90,10 +94,12 @@ def test_the_suite_of_the_readme_is_valid():
 def test_the_python_of_the_readme_runs(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Store.open("runs", create=True)
-    (code,) = blocks(README, "python")
     names = {}
-    exec(code, names)
+    for code in blocks(README, "python"):
+        exec(code, names)
     assert len(names["runs"]) == 0
+    logits = [names[name].vit.eval()(names["images"]) for name in ("adapted", "loaded")]
+    assert torch.equal(*logits)
 
 
 def test_every_link_resolves():

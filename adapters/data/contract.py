@@ -2,7 +2,8 @@
 
 A data set is one module. Its file name is its name in suites. It offers
 
-* ``Config``: a frozen, keyword-only dataclass of its settings (sizes, split seed);
+* ``Config``: a frozen, keyword-only dataclass of its settings (sizes, split seed); its ``train`` and
+  ``val`` are how many images these sets get, so that a run's steps are known before it loads any;
 * ``load(config) -> Splits``: train, val and test; val is never empty and never part of the test set;
 * ``missing() -> str | None``: None where the images are present, else the one command that gets them;
 * ``GROUP`` (natural, specialised, structured), ``CLASSES``, ``SEMANTICS``;

@@ -33,7 +33,10 @@ class EpochFit:
 
 
 class Fitter:
-    """Optimiser, schedule and batch order of one run."""
+    """Optimiser, schedule, batch order and step hooks of one run.
+
+    Raises ValueError where a step hook refuses a run of so many steps.
+    """
 
     def __init__(
         self,
@@ -52,9 +55,12 @@ class Fitter:
         self._normalise = normalise
         self._optimizer = _optimizer(adapted, train)
         self._peak_lr = [group["lr"] for group in self._optimizer.param_groups]
+        self._hooks = list(adapted.step_hooks.values())
         self._steps_per_epoch = math.ceil(len(images) / train.batch_size)
         self._steps = self._steps_per_epoch * train.epochs
         self._warmup_steps = round(train.warmup_epochs * self._steps_per_epoch)
+        for hook in self._hooks:
+            hook.before_run(self._steps)
 
     def epoch(self, epoch: int, on_step: Callable[[int, int], None]) -> EpochFit:
         """Train epoch `epoch` (from 1); `on_step(step, steps)` is called before every step.
@@ -92,6 +98,8 @@ class Fitter:
             gradients = [p.grad for p in self._parameters if p.grad is not None]
             norm_sum += float(nn.utils.get_total_norm(gradients))
             self._optimizer.step()
+            for hook in self._hooks:
+                hook.after_step(step)
             loss_sum += value * len(batch)
             correct += (logits_BC.argmax(1) == labels_B).sum()
         return EpochFit(

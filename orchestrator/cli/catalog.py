@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.app import ExitCode, JsonOption, app, echo, echo_json, fail
+from orchestrator.cli.plan_text import counted_params
 
 
 @app.command()
@@ -19,11 +20,13 @@ def methods(as_json: JsonOption = False) -> None:
     rows = []
     for name in registry.names("methods"):
         module = registry.method(name)
+        config = module.Config()
+        is_exact = registry.count_is_exact(name, config)
         rows.append(
             {
                 "method": name,
                 "family": module.FAMILY,
-                "trains on ViT-B": f"{module.count(module.Config(), dims):,}",
+                "trains on ViT-B": counted_params(module.count(config, dims), is_exact),
                 "mergeable": "yes" if module.MERGEABLE else "no",
                 "equal at start": module.IDENTITY_AT_START,
                 "source": module.PAPER,

@@ -68,21 +68,18 @@ def _files(form: Form, model: Path, row: dict[str, Any]) -> dict[str, bytes]:
     """Name -> content; ValueError where the method cannot be had in this form."""
     if form is Form.adapter:
         return {"model": model.read_bytes()}
-    import safetensors.torch
-
     import adapters
     from adapters import backbones
     from adapters.hf_peft import hf_folder
+    from adapters.saved import merged_bytes
 
     adapted = adapters.load(backbones.create(row["backbone"]), model)
     if form is Form.peft:
         return hf_folder(adapted.vit, adapted.method, adapted.active.config)
     try:
-        adapted.merge()
+        return {"model": merged_bytes(adapted, f"run {row['run_id']}: {row['variant']}")}
     except ValueError as error:
         raise ValueError(f"{error}; export it with --form adapter") from error
-    tensors = {name: tensor.contiguous() for name, tensor in adapted.vit.state_dict().items()}
-    return {"model": safetensors.torch.save(tensors, {"format": "pt", "run_id": row["run_id"]})}
 
 
 def _how_to_load(form: Form, out: Path, row: dict[str, Any], model: Path) -> str:

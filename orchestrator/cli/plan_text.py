@@ -19,11 +19,14 @@ def print_plan(suite: Suite, planned: Plan, as_json: bool) -> None:
     echo(f"suite {suite.name}: {counted(planned.counts())}")
     for axis, values in _axes(planned).items():
         echo(f"  {axis}: {', '.join(values)}")
-    counts = {run.cell.spec.variant: run.trainable_params for run in planned.runs}
+    counts = {
+        run.cell.spec.variant: counted_params(run.trainable_params, run.count_is_exact)
+        for run in planned.runs
+    }
     several = len({run.cell.spec.dataset for run in planned.runs}) > 1
     echo("  trainable parameters" + (", head of the last data set included:" if several else ":"))
     for variant, count in counts.items():
-        echo(f"    {variant:<40} {count:>12,}")
+        echo(f"    {variant:<40} {count:>12}")
     for item in planned.waiting:
         where = ", ".join(str(value) for value in item.group.key.values())
         echo(f"  waiting: {item.group.final_count} final runs of {where}: {item.reason}")
@@ -48,6 +51,7 @@ def _plan_json(suite: Suite, planned: Plan) -> dict[str, Any]:
             "status": run.status,
             "reason": run.reason,
             "trainable_params": run.trainable_params,
+            "count_is_exact": run.count_is_exact,
         }
         for run in planned.runs
     ]
@@ -79,6 +83,11 @@ def _axes(planned: Plan) -> dict[str, list[str]]:
         for axis, value in run.cell.axes.items():
             axes.setdefault(axis, {})[value] = None
     return {axis: list(values) for axis, values in axes.items()}
+
+
+def counted_params(count: int, is_exact: bool) -> str:
+    """A number of parameters: `42,432`, or `<= 127,296` where it is an upper bound."""
+    return f"{count:,}" if is_exact else f"<= {count:,}"
 
 
 def counted(counts: dict[str, int]) -> str:

@@ -48,9 +48,7 @@ def test_other_weights_and_other_sizes_are_refused(tmp_path):
         vit.blocks[1].mlp.fc1.weight[0, 0] += 1e-3
     with pytest.raises(ValueError, match="a ViT with other frozen weights given"):
         adapters.load(vit, path)
-    with pytest.raises(
-        ValueError, match=r"blocks.0.attn.qkv.adapter.A of shape \(1, 8, 48\) given"
-    ):
+    with pytest.raises(ValueError, match=r"size mismatch for blocks\.0\.attn\.qkv\.adapter\.A"):
         adapters.load(small_vit(embed_dim=96), path)
     assert adapters.attach(vit, "lora").names == ("default",), "a refusal leaves no adapter behind"
 

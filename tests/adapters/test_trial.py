@@ -8,8 +8,9 @@ import torch
 
 from adapters import registry
 from adapters.errors import DataError, NonFiniteError, StopRequested
+from adapters.methods._asa import Asa
 from adapters.spec import TrainConfig, TrialSpec
-from adapters.trial import run_trial
+from adapters.trial import build, run_trial
 from adapters.warm import Warm
 
 CPU = torch.device("cpu")
@@ -136,6 +137,34 @@ def test_counts_are_measured(warm):
     assert result.total_params == base + result.adapter_params + result.head_params
 
 
+def test_a_run_that_freezes_nothing_has_no_active_counts(warm):
+    for params in ({}, {"subspaces": 2}):
+        result, _ = run(spec("adamss" if params else "lora", params=params, epochs=1), warm)
+        assert result.active_params is result.active_subspaces is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_with_asa_ends_with_exactly_its_target(warm, monkeypatch, precision):
+    built = []
+
+    def keep(*args):
+        built.append(build(*args))
+        return built[-1]
+
+    monkeypatch.setattr("adapters.trial.build", keep)
+    asa = Asa(target_subspaces=7, init_warmup=0.1, final_warmup=0.75, mask_interval=2)
+    params = {"total_rank": 20, "subspaces": 4, "subspace_rank": 2, "asa": asa}
+    trial = spec("adamss", params=params, epochs=4, precision=precision)
+    result, _ = run(trial, warm)
+    assert result.active_subspaces == 7
+    (adapted,) = built
+    trained = adapted.trainable_parameters.values()
+    assert sum(p.requires_grad for p in trained) == 2 * 7 + 2
+    assert result.active_params == sum(p.numel() for p in trained if p.requires_grad)
+    assert result.active_params < result.adapter_params + result.head_params
+    assert science(run(trial, warm)[0]) == science(result)
+
+
 def test_accuracy_is_over_the_whole_split_and_not_a_mean_of_batches(warm, monkeypatch):
     seen = []
 
@@ -174,7 +203,6 @@ def test_a_stop_leaves_through_the_observer(warm):
 def test_weight_decay_spares_what_a_method_exempts(warm):
     """ia3's scales start at 1: decay alone would pull them to 0. With lr only on decay, they stay."""
     from adapters.training.fit import _optimizer
-    from adapters.trial import build
 
     adapted = build(spec("ia3"), 16, warm)
     groups = _optimizer(adapted, TrainConfig(weight_decay=0.5)).param_groups

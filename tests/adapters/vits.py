@@ -6,6 +6,7 @@ from timm.models.vision_transformer import VisionTransformer
 FITTING = {
     **{name: {"indices": (-1,)} for name in ("attention", "blocks", "mlp")},
     "miss": {"rank": 8},
+    "adamss": {"total_rank": 16, "subspace_rank": 3},
 }
 """Settings in place of defaults, the papers', that ask for a larger ViT than these."""
 

@@ -148,6 +148,50 @@ datasets: [digits]
     }
 
 
+BOUND = """
+schema: 1
+suite: bound
+backbone: vit_base_patch16_224
+methods: [{name: adamss, subspaces: 10, subspace_rank: [1, 3]}]
+datasets: [digits]
+"""
+
+
+def test_a_count_that_depends_on_the_weights_is_printed_as_a_bound(peftgrid, good):
+    good.write_text(BOUND)
+    _, out, _ = peftgrid("plan", good)
+    assert f"{42_432 + 7690:>12,}\n" in out
+    assert f"<= {127_296 + 7690:,}\n" in out
+    assert out.count("<=") == 1
+    _, out, _ = peftgrid("plan", good, "--json")
+    runs = json.loads(out)["runs"]
+    assert [(run["trainable_params"], run["count_is_exact"]) for run in runs] == [
+        (42_432 + 7690, True),
+        (127_296 + 7690, False),
+    ]
+
+
+def test_methods_shows_a_bound_where_the_default_count_is_one(peftgrid, monkeypatch):
+    _, out, _ = peftgrid("methods", "--json")
+    counts = {row["method"]: row["trains on ViT-B"] for row in json.loads(out)}
+    assert counts["adamss"] == "30,432"
+    monkeypatch.setattr("adapters.methods.adamss.count_is_exact", lambda config: False)
+    _, out, _ = peftgrid("methods", "--json")
+    after = {row["method"]: row["trains on ViT-B"] for row in json.loads(out)}
+    assert after == counts | {"adamss": "<= 30,432"}
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "run"])
+def test_a_schedule_behind_the_end_of_a_run_is_refused_before_anything_starts(
+    peftgrid, good, tmp_path, command
+):
+    good.write_text(GOOD.replace("{name: lora, rank: 2}", "{name: adamss, asa: {}}"))
+    code, out, err = peftgrid(command, good)
+    assert (code, out) == (2, "")
+    assert "asa.mask_interval: 100 given for a run of 5 steps" in err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_what_is_not_on_this_machine_is_planned_as_missing_and_refused_by_run(
     peftgrid, good, tmp_path, monkeypatch
 ):

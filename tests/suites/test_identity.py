@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adapters import backbones, registry
+from adapters.methods._asa import Asa
 from adapters.spec import TrainConfig, TrialSpec
 from suites import spec as identity
 from suites.load import loads
@@ -187,6 +188,14 @@ def test_science_travels_as_json():
         ("lora", {"dropout": 0.1}, "lora[rank=8,dropout=0.1]"),
         ("tucker3", {"rank": (3, 8, 8)}, "tucker3[rank=3x8x8]"),
         ("ia3", {}, "ia3"),
+        ("adamss", {"subspaces": 10}, "adamss[subspaces=10]"),
+        ("adamss", {"asa": Asa()}, "adamss[asa=default]"),
+        ("adamss", {"asa": Asa(target_subspaces=90)}, "adamss[asa.target_subspaces=90]"),
+        (
+            "adamss",
+            {"total_rank": 50, "asa": Asa(final_warmup=0.8, scope="per_matrix")},
+            "adamss[total_rank=50,asa.scope=per_matrix,asa.final_warmup=0.8]",
+        ),
     ],
 )  # fmt: skip
 def test_labels_show_what_differs_from_the_defaults(name, values, expected):
@@ -207,7 +216,8 @@ class Outer:
 
 def test_nested_settings_are_labelled_and_canonical():
     assert label("m", Outer()) == "m"
-    assert label("m", Outer(inner=Inner(rate=1))) == "m[inner.size=3,inner.rate=1]"
+    assert label("m", Outer(inner=Inner(rate=1))) == "m[inner.rate=1]"
+    assert label("m", Outer(inner=Inner())) == "m[inner=default]"
     first, second = (
         Outer(inner=Inner(rate=1), sizes=(1,)),
         Outer(inner=Inner(rate=1.0), sizes=(1.0,)),
@@ -215,6 +225,18 @@ def test_nested_settings_are_labelled_and_canonical():
     assert identity._variant_id.__wrapped__("m", first) == identity._variant_id.__wrapped__(
         "m", second
     )
+
+
+def test_a_nested_number_of_steps_is_one_run_however_it_is_spelled():
+    def adamss(**asa):
+        config = registry.method("adamss").Config(asa=Asa(**asa))
+        return dataclasses.replace(BASE, method="adamss", method_config=config)
+
+    trials = [adamss(), adamss(init_warmup=50.0), adamss(final_warmup=1e3, target_subspaces=50)]
+    assert len(ids(map(run_spec, trials))) == 1
+    assert run_spec(trials[1]).trial() == trials[0]
+    others = [adamss(init_warmup=51), adamss(final_warmup=0.5), adamss(scope="per_matrix")]
+    assert len(ids(map(run_spec, [trials[0], *others]))) == 4
 
 
 def test_trainable_params_are_count_and_head():

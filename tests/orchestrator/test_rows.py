@@ -1,0 +1,31 @@
+"""What a trial measured, as columns."""
+
+import pytest
+
+from adapters.trial import TrialResult
+from orchestrator import rows
+from results.record import Attempt
+
+
+@pytest.mark.parametrize(("params", "subspaces"), [(None, None), (700, 7)])
+def test_what_still_trained_at_the_end_is_recorded(params, subspaces):
+    result = TrialResult(
+        epochs=(),
+        best_epoch=1,
+        scores={},
+        adapter_params=900,
+        head_params=100,
+        total_params=5000,
+        active_params=params,
+        active_subspaces=subspaces,
+        train_seconds=1.0,
+        epoch_seconds=None,
+        eval_seconds=1.0,
+        images_per_second=1.0,
+        peak_memory_bytes=None,
+        data_digest="",
+    )
+    attempt = Attempt(run_id="r", attempt=1, status="succeeded", **rows.of_result(result))
+    row = attempt.to_row()
+    assert (row["active_params"], row["active_subspaces"]) == (params, subspaces)
+    assert row["trainable_params"] == 1000, "the count at the start"
