@@ -133,6 +133,7 @@ def _skeleton(dims: Dims) -> nn.Module:
             depth=dims.depth,
             num_heads=dims.heads,
             mlp_ratio=dims.mlp_width / dims.width,
+            qkv_bias="qkv" in dims.linear_biases,
             class_token=dims.prefix_tokens > 0,
             reg_tokens=max(0, dims.prefix_tokens - 1),
             global_pool="token" if dims.prefix_tokens else "avg",

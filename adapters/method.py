@@ -53,6 +53,10 @@ class Dims:
     """Elements of all parameters called `bias`, the head's excepted."""
     norm_params: int
     """Elements of all LayerNorms, weights and biases; CLIP's ViTs have one more norm."""
+    block_norm_params: int
+    """The same of one block."""
+    linear_biases: tuple[str, ...]
+    """Those of qkv, proj, fc1 and fc2 that have a bias; in some ViTs the qkv has none."""
     image_size: int
     patch_size: int
     prefix_tokens: int

@@ -9,8 +9,9 @@ that are adapted apart from each other (1: the whole Linear), o the rows of one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,24 +22,28 @@ from adapters.method import Dims, LinearAdapter
 PROJECTIONS = ("q", "k", "v")
 TARGETS = (*PROJECTIONS, *LINEARS)
 """What `targets` may name: separate projections, the fused qkv, the other Linears of a block."""
+All = Literal["all"]
+"""In place of a list of targets: each of them in its whole form, so the fused qkv and not q, k, v."""
 
 
 def canonical_targets(
-    targets: tuple[str, ...], allowed: tuple[str, ...] = TARGETS
+    targets: tuple[str, ...] | All, allowed: tuple[str, ...] = TARGETS
 ) -> tuple[str, ...]:
     """The targets in the order of `allowed`: what order a suite lists them in changes no run.
 
-    Raises ValueError unless they are a non-empty choice from `allowed`, each once.
+    "all" becomes the list that it stands for. Raises ValueError unless they are that word or a
+    non-empty choice from `allowed`, each once.
     """
+    if targets == "all":
+        return tuple(t for t in allowed if t not in PROJECTIONS or "qkv" not in allowed)
+    some = f"a list of some of {', '.join(allowed)}, or all"
     if not isinstance(targets, tuple):  # "qkv" is a sequence of three targets, but not meant so
-        raise ValueError(
-            f"targets: {targets!r} given, allowed: a list of some of {', '.join(allowed)}"
-        )
+        raise ValueError(f"targets: {targets!r} given, allowed: {some}")
     if not targets:
-        raise ValueError(f"targets: an empty list given, allowed: some of {', '.join(allowed)}")
+        raise ValueError(f"targets: an empty list given, allowed: {some}")
     for target in targets:
         if target not in allowed:
-            raise ValueError(f"targets: {target!r} given, allowed: some of {', '.join(allowed)}")
+            raise ValueError(f"targets: {target!r} given, allowed: {some}")
     if len(set(targets)) < len(targets):
         raise ValueError(f"targets: {list(targets)} given, allowed: each name once")
     if "qkv" in targets and set(targets) & set(PROJECTIONS):
@@ -54,11 +59,13 @@ def rows(projection: str, width: int) -> slice:
     return slice(start, start + width)
 
 
-def by_linear(targets: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+def by_linear(targets: tuple[str, ...] | All) -> dict[str, tuple[str, ...]]:
     """Group targets by Linear: ("q", "v", "fc1") -> {"qkv": ("q", "v"), "fc1": ()}.
 
     An empty tuple means the whole Linear. The order is that of the Linears in a block.
     """
+    if targets == "all":
+        return dict.fromkeys(LINEARS, ())
     grouped: dict[str, tuple[str, ...]] = {}
     for linear in LINEARS:
         parts = tuple(p for p in PROJECTIONS if p in targets) if linear == "qkv" else ()
@@ -68,15 +75,19 @@ def by_linear(targets: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 
 def replace_targets(
-    vit: nn.Module, targets: tuple[str, ...], make: Callable[..., LinearAdapter]
+    vit: nn.Module,
+    targets: tuple[str, ...] | All,
+    make: Callable[..., LinearAdapter],
+    chosen: Sequence[int] | None = None,
 ) -> list[str]:
-    """Adapt `targets` in every block with `make(base, parts=...)`; return the parameters' names.
+    """Adapt `targets` with `make(base, parts=...)` in the blocks `chosen`, or in all.
 
-    `parts` is what `by_linear` gives. Blocks go first to last, and in each the Linears in order.
+    Returns the parameters' names. `parts` is what `by_linear` gives. Blocks go first to last, and
+    in each the Linears in order.
     """
     return [
         name
-        for block in range(len(blocks(vit)))
+        for block in (range(len(blocks(vit))) if chosen is None else chosen)
         for linear, parts in by_linear(targets).items()
         for name in replace_linear(vit, block, linear, partial(make, parts=parts))
     ]
@@ -87,7 +98,7 @@ def part_shape(out_features: int, parts: tuple[str, ...]) -> tuple[int, int]:
     return (len(parts), out_features // 3) if parts else (1, out_features)
 
 
-def target_shapes(targets: tuple[str, ...], dims: Dims) -> list[tuple[int, int, int]]:
+def target_shapes(targets: tuple[str, ...] | All, dims: Dims) -> list[tuple[int, int, int]]:
     """Return (P, o, I) of every Linear that `replace_targets` adapts in one block, for counts."""
     sizes = linear_sizes(dims)
     return [

@@ -1,7 +1,8 @@
 """Settings read into frozen dataclasses, with strict types; a list may be one value or an axis.
 
 The field's type decides which: where it wants a list (`targets: tuple[str, ...]`) a flat list is
-one value and a list of lists an axis; where it takes a scalar (`lr: float`, also
+one value and a list of lists an axis, also where one word may stand for a list (`targets:
+tuple[str, ...] | Literal["all"]`); where it takes a scalar (`lr: float`, also
 `rank: int | tuple[int, ...]`) a flat list is an axis and a list inside it one value.
 """
 
@@ -182,11 +183,15 @@ def _depth(node: Node) -> int:
 
 
 def _least_depth(hint: Any) -> int:
-    """How deep a list the type wants at least; null does not count."""
+    """How deep a list the type wants at least; null, or a word instead of a list, do not count."""
     if typing.get_origin(hint) is tuple:
         return 1 + _least_depth(typing.get_args(hint)[0])
     kinds = [option for option in options(hint) if option is not type(None)]
-    return 0 if kinds == [hint] else min(map(_least_depth, kinds))
+    if kinds == [hint]:
+        return 0
+    if any(typing.get_origin(kind) is tuple for kind in kinds):
+        kinds = [kind for kind in kinds if typing.get_origin(kind) is not Literal]
+    return min(map(_least_depth, kinds))
 
 
 def _placed(message: str, chosen: dict[str, Choice], node: Node) -> Problem:
@@ -224,5 +229,10 @@ def _allowed(hint: Any) -> str:
     if dataclasses.is_dataclass(hint):
         return f"a mapping of {', '.join(item.name for item in dataclasses.fields(hint))}"
     if len(options(hint)) > 1:
-        return " or ".join(map(_allowed, options(hint)))
+        # After "a list, each entry ..." a bare "or" would read as one more kind of entry.
+        texts = [
+            f"{_allowed(option)}{',' if typing.get_origin(option) is tuple else ''}"
+            for option in options(hint)
+        ]
+        return " or ".join(texts).removesuffix(",")
     return _NAMES.get(hint, str(hint))

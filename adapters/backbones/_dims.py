@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from adapters.inject import LINEARS, blocks
+from adapters.inject import LINEARS, blocks, linear_of
 from adapters.method import Dims
 
 
@@ -47,15 +47,22 @@ def dims_of(vit: Any) -> Dims:
         mlp_width=mlp_width,
         params=sum(size for _, size in backbone),
         bias_params=sum(size for name, size in backbone if name.rpartition(".")[2] == "bias"),
-        norm_params=sum(
-            p.numel()
-            for path, module in vit.named_modules()
-            if isinstance(module, nn.LayerNorm) and not path.startswith("head")
-            for p in module.parameters()
-        ),
+        norm_params=_norm_params(vit),
+        block_norm_params=_norm_params(layers[0]),
+        linear_biases=tuple(name for name in LINEARS if linear_of(vit, 0, name).bias is not None),
         image_size=height,
         patch_size=vit.patch_embed.patch_size[0],
         prefix_tokens=vit.num_prefix_tokens,
+    )
+
+
+def _norm_params(module: nn.Module) -> int:
+    """Elements of all LayerNorms in a module, the head's excepted."""
+    return sum(
+        p.numel()
+        for path, inner in module.named_modules()
+        if isinstance(inner, nn.LayerNorm) and not path.startswith("head")
+        for p in inner.parameters()
     )
 
 

@@ -89,7 +89,7 @@ def _cached(name: str) -> str | None:
 
 def _entry(name: str) -> dict[str, Any]:
     """`info` as JSON values, `hub_id` and `file`: from the cache folder, else measured."""
-    folder = cache_dir() / "dims-2" / f"timm-{importlib.metadata.version('timm')}"
+    folder = cache_dir() / "dims-3" / f"timm-{importlib.metadata.version('timm')}"
     path = folder / f"{name}.json"
     if "/" not in name and path.is_file():
         cached: dict[str, Any] = json.loads(path.read_text())

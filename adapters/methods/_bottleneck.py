@@ -20,8 +20,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import blocks
 from adapters.method import Dims
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._host_block import BranchedBlock, host_block
 from adapters.methods._settings import check_dropout, check_positive
 from adapters.methods._whole_numbers import check_sizes
@@ -34,7 +34,7 @@ PLACEMENTS: tuple[Placement, ...] = ("parallel", "pfeiffer", "houlsby")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(ChosenBlocks):
     """What every adapter lets a suite choose."""
 
     bottleneck: int
@@ -45,6 +45,7 @@ class Settings:
     """Inside the bottleneck, after the ReLU."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_sizes(bottleneck=self.bottleneck)
         if isinstance(self.scale, str):
             one_of("scale", self.scale, ("a finite number above 0", "learned"))
@@ -123,7 +124,7 @@ def attach_bottlenecks(
     placement: Placement,
     method: str,
 ) -> list[str]:
-    """Put the adapters of one placement into every block; return the parameters' names."""
+    """Put the adapters of one placement into the chosen blocks; return the parameters' names."""
     timm_vit: Any = vit
 
     def adapter() -> Bottleneck:
@@ -139,14 +140,14 @@ def attach_bottlenecks(
 
     return [
         name
-        for index in range(len(blocks(vit)))
+        for index in settings.blocks_of(vit)
         for name in host_block(vit, index, make, method=method)
     ]
 
 
 def count_bottlenecks(settings: Settings, dims: Dims, *, placement: Placement) -> int:
-    """Compute L (2 d r + r + d) for each adapter of a block, and one more if its scale is learned."""
+    """Sum 2 d r + r + d over the adapters of k blocks, and one more each if their scale is learned."""
     r, d = settings.bottleneck, dims.width
     learned = 1 if settings.scale == "learned" else 0
     each = 2 * d * r + r + d + learned
-    return dims.depth * each * (2 if placement == "houlsby" else 1)
+    return len(settings.adapted_blocks(dims.depth)) * each * (2 if placement == "houlsby" else 1)

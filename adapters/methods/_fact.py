@@ -2,7 +2,7 @@
 
     delta[p, q] = s V core[p, q] U
 
-U (r, d) and V (d, r) are the same for all blocks and all Linears. A Linear's weight is seen as P x Q
+U (r, d) and V (d, r) are the same for all chosen blocks and all Linears. A Linear's weight is seen as P x Q
 tiles of d x d, a core as P x Q tiles of r x r; q, k and v are three tiles of the fused qkv, fc1 is
 four tiles of outputs and fc2 four tiles of inputs. Jie, Deng 2023, arXiv:2212.03145. V starts at
 zero. Dropout acts between core and V.
@@ -18,8 +18,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import LINEARS, blocks, linear_of, linear_sizes
+from adapters.inject import LINEARS, linear_of, linear_sizes
 from adapters.method import Dims, LinearAdapter
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import check_dropout, check_positive, check_rank
 from adapters.qkv import add_delta
 from adapters.spec import one_of
@@ -30,7 +31,7 @@ TILES = {"qkv": (3, 1), "proj": (1, 1), "fc1": (4, 1), "fc2": (1, 4)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class FactConfig:
+class FactConfig(ChosenBlocks):
     """Settings of FacT."""
 
     rank: int = 8
@@ -43,6 +44,7 @@ class FactConfig:
     truncated normal with standard deviation 0.02, so that the model does not start as the base."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_rank(self.rank)
         check_positive(scale=self.scale)
         check_dropout(self.dropout)
@@ -107,10 +109,10 @@ class FactLinear(LinearAdapter):
         return base.weight + delta_PdQd.reshape(base.weight.shape), base.bias
 
 
-def check_vit(method: str, vit: nn.Module) -> int:
-    """Return the width of a ViT; ValueError unless each Linear has its tiles."""
-    width = linear_of(vit, 0, "qkv").in_features
-    for block in range(len(blocks(vit))):
+def check_vit(method: str, vit: nn.Module, blocks: list[int]) -> int:
+    """Return the width of a ViT; ValueError unless each Linear of `blocks` has its tiles."""
+    width = linear_of(vit, blocks[0], "qkv").in_features
+    for block in blocks:
         bases = {name: linear_of(vit, block, name) for name in LINEARS}
         sizes = {name: (base.in_features, base.out_features) for name, base in bases.items()}
         _check_tiles(method, width, sizes)

@@ -27,7 +27,9 @@ def linear_names(
 def count_linears(
     indices: tuple[int, ...], linears: tuple[str, ...], dims: Dims, *, method: str
 ) -> int:
-    """Count what `linear_names` names: in * out + out for each."""
+    """Count what `linear_names` names: in * out + out for each, or in * out without a bias."""
     sizes = linear_sizes(dims)
     chosen = resolve_indices(method, "indices", indices, dims.depth)
-    return len(chosen) * sum((sizes[name][0] + 1) * sizes[name][1] for name in linears)
+    return len(chosen) * sum(
+        (sizes[name][0] + (name in dims.linear_biases)) * sizes[name][1] for name in linears
+    )

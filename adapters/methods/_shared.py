@@ -22,11 +22,11 @@ class SharedTensors(nn.Module):
         self._contracted: Sequence[Any] | None = None
 
     def contract(self, blocks: slice) -> Sequence[Any]:
-        """Return what each of `blocks` needs, first to last."""
+        """Return what each of `blocks` needs, first to last: they count those that are adapted."""
         raise NotImplementedError
 
     def of_block(self, block: int) -> Any:
-        """Return what `contract` gives for one block."""
+        """Return what `contract` gives for one of the adapted blocks."""
         if not self._in_pass:
             (own,) = self.contract(slice(block, block + 1))
             return own

@@ -11,12 +11,12 @@ Factors that start "orthogonal" have orthonormal columns, or rows where there ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import blocks, linear_of, replace_linear
+from adapters.inject import linear_of, replace_linear
 from adapters.method import LinearAdapter
 from adapters.qkv import PROJECTIONS, add_delta, low_rank, spread
 
@@ -40,13 +40,11 @@ class FactoredQkv(LinearAdapter):
         return base.weight + spread(up_PoR @ down_QRI, PROJECTIONS), base.bias
 
 
-def attach_to_qkv(vit: nn.Module, make: Callable[[nn.Linear], LinearAdapter]) -> list[str]:
-    """Put `make(base)` on the fused qkv of every block; return the parameters' names."""
-    return [
-        name
-        for block in range(len(blocks(vit)))
-        for name in replace_linear(vit, block, "qkv", make)
-    ]
+def attach_to_qkv(
+    vit: nn.Module, blocks: Sequence[int], make: Callable[[nn.Linear], LinearAdapter]
+) -> list[str]:
+    """Put `make(base)` on the fused qkv of each of `blocks`; return the parameters' names."""
+    return [name for block in blocks for name in replace_linear(vit, block, "qkv", make)]
 
 
 def heads_of(method: str, vit: nn.Module) -> int:

@@ -23,12 +23,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import blocks, linear_of
+from adapters.inject import linear_of
 from adapters.method import Dims, Identity, LinearAdapter
 from adapters.methods._asa import Allocation, Asa, Subspace
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._subspaces import augmented, directions, leading, partition
 from adapters.methods._whole_numbers import check_sizes
 from adapters.qkv import (
+    All,
     by_linear,
     canonical_targets,
     part_shape,
@@ -47,7 +49,7 @@ NO_HF_PEFT = "PEFT works out the row partition again and stores none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of AdaMSS."""
 
     total_rank: int = 100
@@ -59,12 +61,13 @@ class Config:
     dynamic_rank: float | None = None
     """Leave out directions of A_k at the start whose squared singular value is not above this
     fraction of the group's largest (the source: 0.1); None keeps `subspace_rank` of them."""
-    targets: tuple[str, ...] = ("q", "v")
+    targets: tuple[str, ...] | All = ("q", "v")
     """Projections named apart are matrices of their own; the fused qkv is one."""
     asa: Asa | None = None
     """Freeze subspaces while training."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_sizes(
             total_rank=self.total_rank, subspaces=self.subspaces, subspace_rank=self.subspace_rank
         )
@@ -179,13 +182,14 @@ class AdamssLinear(LinearAdapter):
 
 
 def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[str]:
-    """Put the updates on each target of every block, and give the ViT ASA's state as `asa`."""
+    """Put the updates on each target of the chosen blocks, and give the ViT ASA's state as `asa`."""
+    chosen = config.blocks_of(vit)
     shapes = [
-        part_shape(linear_of(vit, 0, linear).out_features, parts)
+        part_shape(linear_of(vit, chosen[0], linear).out_features, parts)
         for linear, parts in by_linear(config.targets).items()
     ]
-    _check_target(config, shapes, len(blocks(vit)))
-    names = replace_targets(vit, config.targets, partial(AdamssLinear, config=config))
+    _check_target(config, shapes, len(chosen))
+    names = replace_targets(vit, config.targets, partial(AdamssLinear, config=config), chosen)
     if config.asa is not None:
         holders = [module for module in vit.modules() if isinstance(module, AdamssLinear)]
         device = next(vit.parameters()).device
@@ -199,13 +203,14 @@ def count(config: Config, dims: Dims) -> int:
     An upper bound with `subspace_rank` above 1, since groups of fewer rows have a lower rank.
     """
     shapes = target_shapes(config.targets, dims)
-    _check_target(config, [(p, o) for p, o, _ in shapes], dims.depth)
+    depth = len(config.adapted_blocks(dims.depth))
+    _check_target(config, [(p, o) for p, o, _ in shapes], depth)
     total = 0
-    for p, o, i in shapes:
-        total_rank = min(config.total_rank, o, i + 1)  # + 1: the bias
+    for linear, (p, o, i) in zip(by_linear(config.targets), shapes, strict=True):
+        total_rank = min(config.total_rank, o, i + (linear in dims.linear_biases))
         groups = min(config.subspaces, o)
         total += p * min(config.subspace_rank, total_rank) * (groups * total_rank + o)
-    return dims.depth * total
+    return depth * total
 
 
 def count_is_exact(config: Config) -> bool:

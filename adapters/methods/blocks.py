@@ -48,7 +48,7 @@ def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Compute 12 d^2 + 13 d for each chosen block."""
+    """Compute 12 d^2 + 13 d for each chosen block, less the biases that its Linears lack."""
     chosen = resolve_indices("blocks", "indices", config.indices, dims.depth)
     linears = count_linears(config.indices, tuple(LINEARS), dims, method="blocks")
     return linears + len(chosen) * 4 * dims.width

@@ -19,9 +19,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import blocks
 from adapters.method import Dims, Identity
 from adapters.methods._bottleneck import INITS, Init, bottleneck_pair
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._host_block import BranchedBlock, host_block
 from adapters.methods._settings import check_dropout, check_positive
 from adapters.methods._whole_numbers import check_sizes
@@ -35,7 +35,7 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of ConvPass."""
 
     bottleneck: int = 8
@@ -50,6 +50,7 @@ class Config:
     """`identity` makes the convolution pass every channel on unchanged."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_sizes(bottleneck=self.bottleneck)
         check_positive(scale=self.scale)
         check_dropout(self.dropout)
@@ -93,7 +94,7 @@ def _quick_gelu(u: Tensor) -> Tensor:
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Put two of them into every block."""
+    """Put two of them into each chosen block."""
     timm_vit: Any = vit
     _check_prefix(timm_vit.num_prefix_tokens)
     height, width = timm_vit.patch_embed.grid_size
@@ -108,16 +109,16 @@ def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[s
 
     return [
         name
-        for index in range(len(blocks(vit)))
+        for index in config.blocks_of(vit)
         for name in host_block(vit, index, make, method="convpass")
     ]
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Compute 2 L (2 d r + 9 r^2 + 2 r + d)."""
+    """Compute 2 k (2 d r + 9 r^2 + 2 r + d) for k blocks."""
     _check_prefix(dims.prefix_tokens)
-    r, d = config.bottleneck, dims.width
-    return 2 * dims.depth * (2 * d * r + 9 * r**2 + 2 * r + d)
+    r, d, k = config.bottleneck, dims.width, len(config.adapted_blocks(dims.depth))
+    return 2 * k * (2 * d * r + 9 * r**2 + 2 * r + d)
 
 
 def _check_prefix(tokens: int) -> None:

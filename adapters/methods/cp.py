@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from adapters.method import Dims, Identity
 from adapters.methods import _tlora_family
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import check_rank
 from adapters.methods._tlora_family import FactoredQkv, attach_to_qkv, normal, zeros
 
@@ -26,12 +27,13 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of CP."""
 
     rank: int = 8
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_rank(self.rank)
 
 
@@ -51,10 +53,13 @@ class CpQkv(FactoredQkv):
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Put one decomposition on the qkv of every block."""
-    return attach_to_qkv(vit, partial(CpQkv, rank=config.rank, generator=generator))
+    """Put one decomposition on the qkv of each chosen block."""
+    return attach_to_qkv(
+        vit, config.blocks_of(vit), partial(CpQkv, rank=config.rank, generator=generator)
+    )
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Compute L r (2 d + 3)."""
-    return dims.depth * config.rank * (2 * dims.width + 3)
+    """Compute k r (2 d + 3) for k blocks."""
+    k = len(config.adapted_blocks(dims.depth))
+    return k * config.rank * (2 * dims.width + 3)

@@ -4,6 +4,7 @@
 
 Xie et al. 2023, arXiv:2304.06648. The scales start at one. They sit on the output of `proj` and of
 `fc2`, which is the same as after LayerScale, since both multiply feature by feature.
+With `blocks`, only what lies inside the chosen blocks.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import nn
 
 from adapters.method import Dims, Identity
 from adapters.methods import bitfit, layernorm
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods.ia3 import OutputScale
 from adapters.qkv import replace_targets
 
@@ -26,18 +28,20 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """No settings."""
+class Config(ChosenBlocks):
+    """Settings of DiffFit."""
 
 
-def attach(vit: nn.Module, _config: Config, generator: torch.Generator) -> list[str]:
-    """Put the scales on every block; train them, the biases and the LayerNorms."""
-    scales = replace_targets(vit, ("proj", "fc2"), OutputScale)
-    biases = bitfit.attach(vit, bitfit.Config(), generator)
-    norms = layernorm.attach(vit, layernorm.Config(), generator)
+def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
+    """Put the scales on the chosen blocks; train them, the biases and the LayerNorms."""
+    scales = replace_targets(vit, ("proj", "fc2"), OutputScale, config.blocks_of(vit))
+    biases = bitfit.attach(vit, bitfit.Config(blocks=config.blocks), generator)
+    norms = layernorm.attach(vit, layernorm.Config(blocks=config.blocks), generator)
     return list(dict.fromkeys((*scales, *biases, *norms)))
 
 
-def count(_config: Config, dims: Dims) -> int:
-    """Add 2 d L scales and the LayerNorms' weights to the biases: 15 d L + 3 d on a plain ViT."""
-    return dims.bias_params + dims.norm_params // 2 + 2 * dims.depth * dims.width
+def count(config: Config, dims: Dims) -> int:
+    """Add 2 d k scales and the LayerNorms' weights to the biases: 15 d L + 3 d on a plain ViT."""
+    scales = 2 * len(config.adapted_blocks(dims.depth)) * dims.width
+    biases = bitfit.count(bitfit.Config(blocks=config.blocks), dims)
+    return scales + biases + layernorm.count(layernorm.Config(blocks=config.blocks), dims) // 2

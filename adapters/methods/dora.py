@@ -14,7 +14,6 @@ so nothing of the weight's size is built, and weight decay spares m, which it wo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -27,7 +26,6 @@ from adapters.qkv import (
     add_delta,
     low_rank,
     output_blocks,
-    replace_targets,
     row_blocks,
     spread,
     target_shapes,
@@ -46,7 +44,7 @@ class Config(lora.Config):
 
 
 class DoraLinear(lora.LoraLinear):
-    """LoRA's A (P, R, I) and B (P, o, R), and m (P, o) of one Linear."""
+    """LoRA's A and B, and m (P, o) of one Linear."""
 
     no_decay: ClassVar[tuple[str, ...]] = ("m",)
     reads_weight = True
@@ -73,37 +71,35 @@ class DoraLinear(lora.LoraLinear):
         bare_BNPo = output_blocks(bare_BNO, self.parts)
         g_Po = self._gain(base)
         dropped_BNI = nn.functional.dropout(x_BNI, self.dropout, self.training)
-        update_BNPo = low_rank(dropped_BNI, self.A, self.scale * self.B)
+        update_BNPo = low_rank(dropped_BNI, self.down(), self.up())
         return add_delta(y_BNO, (g_Po - 1) * bare_BNPo + g_Po * update_BNPo, self.parts)
 
     def merged(self, base: nn.Linear) -> tuple[Tensor, Tensor | None]:
         """Return the weight with directions and magnitudes, and b."""
         gain_O1 = spread(self._gain(base), self.parts, fill=1.0).unsqueeze(1)
-        update = spread(self.scale * self.B @ self.A, self.parts)
+        update = spread(self.up() @ self.down(), self.parts)
         return gain_O1 * (base.weight + update), base.bias
 
     def _gain(self, base: nn.Linear) -> Tensor:
         """Return g (P, o); the norm is a constant to the gradient."""
         with torch.no_grad():
-            up_PoR = self.scale * self.B
+            down_PRI, up_PoR = self.down(), self.up()
             w_PoI = row_blocks(base.weight, self.parts)
-            cross_Po = (up_PoR * (w_PoI @ self.A.mT)).sum(-1)
-            own_Po = ((up_PoR @ (self.A @ self.A.mT)) * up_PoR).sum(-1)
+            cross_Po = (up_PoR * (w_PoI @ down_PRI.mT)).sum(-1)
+            own_Po = ((up_PoR @ (down_PRI @ down_PRI.mT)) * up_PoR).sum(-1)
             norm_Po = (self.square_Po + 2 * cross_Po + own_Po).clamp_min(0).sqrt()
         return self.m / norm_Po
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Put an update and magnitudes on each target of every block."""
-    return replace_targets(
-        vit, config.targets, partial(DoraLinear, config=config, generator=generator)
-    )
+    """Put an update and magnitudes on each target of the chosen blocks."""
+    return lora.attach_updates(vit, config, generator, DoraLinear)
 
 
 def count(config: Config, dims: Dims) -> int:
     """Add the rows of every target to LoRA's count."""
     rows = sum(p * o for p, o, _ in target_shapes(config.targets, dims))
-    return lora.count(config, dims) + dims.depth * rows
+    return lora.count(config, dims) + len(config.adapted_blocks(dims.depth)) * rows
 
 
 def hf_peft(vit: nn.Module, config: Config) -> HfPeft:

@@ -3,9 +3,10 @@
     delta[p, q] = s V core[p, q] U   for each d x d tile of qkv, proj, fc1 and fc2 of every block
     S_n[a, b, m] = sum_c C[a, b, c] P[c, 12 n + m],   m = 0..11
 
-Jie, Deng 2023, arXiv:2212.03145. Block n takes its cores from S_n: S[:, :, m]^T with m = 0, 1, 2, 3
-for q, k, v, proj; m = 4..7 for fc1 and 8..11 for fc2. As in the source, the flat index of those
-two's long side is 4 b + m, so that a tile of an MLP's core mixes slices and is not one of them.
+Jie, Deng 2023, arXiv:2212.03145. Block n (of the chosen ones) takes its cores from S_n: S[:, :, m]^T
+with m = 0, 1, 2, 3 for q, k, v, proj; m = 4..7 for fc1 and 8..11 for fc2. As in the source, the flat
+index of those two's long side is 4 b + m, so that a tile of an MLP's core mixes slices and is not
+one of them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import blocks as blocks_of
 from adapters.inject import replace_linear
 from adapters.method import Dims, Identity
 from adapters.methods import _fact
@@ -37,11 +37,11 @@ class Config(FactConfig):
 
 
 class TuckerFactors(Factors, SharedTensors):
-    """U (R, d), V (d, R), C (R, R, R) and P (R, 12 L)."""
+    """U (R, d), V (d, R), C (R, R, R) and P (R, 12 k) for k chosen blocks."""
 
-    def __init__(self, width: int, depth: int, config: Config, generator: torch.Generator) -> None:
+    def __init__(self, width: int, blocks: int, config: Config, generator: torch.Generator) -> None:
         super().__init__(width, config, generator)
-        r, columns = config.rank, 12 * depth
+        r, columns = config.rank, 12 * blocks
         self.C = _xavier((r, r, r), 2 * r * r, generator)
         self.P = _xavier((r, columns), r + columns, generator)
 
@@ -70,31 +70,34 @@ class TuckerLinear(FactLinear):
     """A Linear whose core is contracted from C and P."""
 
     def __init__(
-        self, _base: nn.Linear, *, factors: TuckerFactors, block: int, linear: str, config: Config
+        self, _base: nn.Linear, *, factors: TuckerFactors, nth: int, linear: str, config: Config
     ) -> None:
         super().__init__(factors=factors, config=config)
-        self.block, self.linear = block, linear
+        self.nth, self.linear = nth, linear
         self._shared = (factors,)
 
     def core_matrix(self) -> Tensor:
         """Return the core of this Linear in this block."""
         (shared,) = self._shared
-        core_ST: Tensor = shared.of_block(self.block)[self.linear]
+        core_ST: Tensor = shared.of_block(self.nth)[self.linear]
         return core_ST
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Give the ViT one decomposition as `fact_tk`, and each Linear of every block its part of it."""
-    width, depth = check_vit("fact_tk", vit), len(blocks_of(vit))
-    factors = TuckerFactors(width, depth, config, generator).to(next(vit.parameters()).device)
-    for block in range(depth):
+    """Give the ViT one decomposition as `fact_tk`, and each Linear of the chosen blocks its part."""
+    chosen = config.blocks_of(vit)
+    width = check_vit("fact_tk", vit, chosen)
+    factors = TuckerFactors(width, len(chosen), config, generator)
+    factors.to(next(vit.parameters()).device)
+    for nth, block in enumerate(chosen):
         for linear in _fact.TILES:
-            make = partial(TuckerLinear, factors=factors, block=block, linear=linear, config=config)
+            make = partial(TuckerLinear, factors=factors, nth=nth, linear=linear, config=config)
             replace_linear(vit, block, linear, make)
     return give(vit, "fact_tk", factors)
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Compute 2 d r + 12 L r + r^3."""
+    """Compute 2 d r + 12 k r + r^3 for k blocks."""
     check_dims("fact_tk", dims)
-    return (2 * dims.width + 12 * dims.depth + config.rank**2) * config.rank
+    k = len(config.adapted_blocks(dims.depth))
+    return (2 * dims.width + 12 * k + config.rank**2) * config.rank

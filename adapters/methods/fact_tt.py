@@ -2,7 +2,7 @@
 
     delta[p, q] = s V core[p, q] U   for each d x d tile of qkv, proj, fc1 and fc2 of every block
 
-Jie, Deng 2023, arXiv:2212.03145. Every Linear of every block has a core of its own; U and V are
+Jie, Deng 2023, arXiv:2212.03145. Every Linear of every chosen block has a core of its own; U and V are
 shared by all, and registered once (the source's state lists them for every block).
 """
 
@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import blocks, replace_linear
+from adapters.inject import replace_linear
 from adapters.method import Dims, Identity
 from adapters.methods import _fact
 from adapters.methods._fact import (
@@ -60,11 +60,12 @@ class TrainLinear(FactLinear):
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Give the ViT its U and V as `fact_tt`, and each Linear of every block a core."""
-    width = check_vit("fact_tt", vit)
+    """Give the ViT its U and V as `fact_tt`, and each Linear of the chosen blocks a core."""
+    chosen = config.blocks_of(vit)
+    width = check_vit("fact_tt", vit, chosen)
     factors = Factors(width, config, generator).to(next(vit.parameters()).device)
     names = []
-    for block in range(len(blocks(vit))):
+    for block in chosen:
         for linear, tiles in _fact.TILES.items():
             make = partial(
                 TrainLinear, factors=factors, tiles=tiles, config=config, generator=generator
@@ -75,6 +76,7 @@ def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[s
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Compute 2 d r + 12 L r^2."""
+    """Compute 2 d r + 12 k r^2 for k blocks."""
     check_dims("fact_tt", dims)
-    return 2 * dims.width * config.rank + 12 * dims.depth * config.rank**2
+    k = len(config.adapted_blocks(dims.depth))
+    return 2 * dims.width * config.rank + 12 * k * config.rank**2

@@ -40,12 +40,12 @@ class Config(InitSettings):
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Put the adapters into every block."""
+    """Put the adapters into the chosen blocks."""
     return attach_bottlenecks(
         vit, config, generator, init=config.init, placement="houlsby", method="houlsby"
     )
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Count the adapters of all blocks."""
+    """Count the adapters of the chosen blocks."""
     return count_bottlenecks(config, dims, placement="houlsby")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from adapters.method import Dims, Identity
 from adapters.methods import _tlora_family
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import canonical_rank, ranks
 from adapters.methods._tlora_family import (
     FactoredQkv,
@@ -36,13 +37,14 @@ MODES = ("qkv", "heads", "input", "head output")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of HTFTucker."""
 
     rank: int | tuple[int, int, int, int] = 8
     """One rank for all modes, or those of q/k/v, heads, input and output inside a head."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "rank", canonical_rank(self.rank, MODES))
 
 
@@ -70,13 +72,18 @@ class HTFTuckerQkv(FactoredQkv):
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Put one decomposition on the qkv of every block."""
+    """Put one decomposition on the qkv of each chosen block."""
     rank, heads = ranks(config.rank, len(MODES)), heads_of("htftucker", vit)
-    return attach_to_qkv(vit, partial(HTFTuckerQkv, heads=heads, rank=rank, generator=generator))
+    return attach_to_qkv(
+        vit,
+        config.blocks_of(vit),
+        partial(HTFTuckerQkv, heads=heads, rank=rank, generator=generator),
+    )
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Compute L (r_g r_m r_a r_b + 3 r_g + heads r_m + d r_a + d_h r_b)."""
+    """Compute k (r_g r_m r_a r_b + 3 r_g + heads r_m + d r_a + d_h r_b) for k blocks."""
     g, m, a, b = ranks(config.rank, len(MODES))
     d_h = head_width("htftucker", dims.width, dims.heads)
-    return dims.depth * (g * m * a * b + 3 * g + dims.heads * m + dims.width * a + d_h * b)
+    k = len(config.adapted_blocks(dims.depth))
+    return k * (g * m * a * b + 3 * g + dims.heads * m + dims.width * a + d_h * b)

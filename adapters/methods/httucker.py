@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from adapters.method import Dims, Identity
 from adapters.methods import _tlora_family
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import canonical_rank, ranks
 from adapters.methods._tlora_family import (
     FactoredQkv,
@@ -38,13 +39,14 @@ MODES = ("heads", "input", "head output")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of HTTucker."""
 
     rank: int | tuple[int, int, int] = 8
     """One rank for all modes, or those of heads, input and output inside a head."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "rank", canonical_rank(self.rank, MODES))
 
 
@@ -70,13 +72,18 @@ class HTTuckerQkv(FactoredQkv):
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Put three decompositions on the qkv of every block."""
+    """Put three decompositions on the qkv of each chosen block."""
     rank, heads = ranks(config.rank, len(MODES)), heads_of("httucker", vit)
-    return attach_to_qkv(vit, partial(HTTuckerQkv, heads=heads, rank=rank, generator=generator))
+    return attach_to_qkv(
+        vit,
+        config.blocks_of(vit),
+        partial(HTTuckerQkv, heads=heads, rank=rank, generator=generator),
+    )
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Compute 3 L (r_m r_a r_b + heads r_m + d r_a + d_h r_b)."""
+    """Compute 3 k (r_m r_a r_b + heads r_m + d r_a + d_h r_b) for k blocks."""
     m, a, b = ranks(config.rank, len(MODES))
     d_h = head_width("httucker", dims.width, dims.heads)
-    return 3 * dims.depth * (m * a * b + dims.heads * m + dims.width * a + d_h * b)
+    k = len(config.adapted_blocks(dims.depth))
+    return 3 * k * (m * a * b + dims.heads * m + dims.width * a + d_h * b)

@@ -2,8 +2,9 @@
 
     k <- l_k * k,   v <- l_v * v   (after the bias),   fc2(h) <- fc2(l_ff * h)
 
-Liu et al. 2022, arXiv:2205.05638. `fc2` is scaled at its input, every other target at its output.
-The rows of the fused qkv that are not targeted, by default the query's, keep their scale of one.
+Liu et al. 2022, arXiv:2205.05638. `fc2` is scaled at its input, every other target at its output;
+`targets: all` is the outputs of qkv, proj and fc1 and the inputs of fc2. The rows of the fused qkv
+that are not targeted, by default the query's, keep their scale of one.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import adapted_linears, blocks, replace_linear
+from adapters.inject import adapted_linears, replace_linear
 from adapters.method import Dims, HfPeft, Identity, LinearAdapter
-from adapters.qkv import canonical_targets, part_shape, replace_targets, spread, target_shapes
+from adapters.methods._chosen_blocks import ChosenBlocks
+from adapters.qkv import All, canonical_targets, part_shape, replace_targets, spread, target_shapes
 
 FAMILY = "scaling"
 PAPER = "arXiv:2205.05638"
@@ -25,12 +27,13 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of IA3."""
 
-    targets: tuple[str, ...] = ("k", "v", "fc2")
+    targets: tuple[str, ...] | All = ("k", "v", "fc2")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "targets", canonical_targets(self.targets))
 
 
@@ -80,20 +83,22 @@ class InputScale(LinearAdapter):
 
 
 def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[str]:
-    """Put the scales on every block."""
+    """Put the scales on the chosen blocks."""
     outputs = tuple(target for target in config.targets if target != "fc2")
-    names = replace_targets(vit, outputs, OutputScale)
+    chosen = config.blocks_of(vit)
+    names = replace_targets(vit, outputs, OutputScale, chosen)
     if "fc2" in config.targets:
-        for block in range(len(blocks(vit))):
+        for block in chosen:
             names += replace_linear(vit, block, "fc2", InputScale)
     return names
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Sum the outputs of each target and the inputs of fc2."""
+    """Sum the outputs of each target and the inputs of fc2 over the chosen blocks."""
     outputs = tuple(target for target in config.targets if target != "fc2")
     inputs = dims.mlp_width if "fc2" in config.targets else 0
-    return dims.depth * (inputs + sum(p * o for p, o, _ in target_shapes(outputs, dims)))
+    k = len(config.adapted_blocks(dims.depth))
+    return k * (inputs + sum(p * o for p, o, _ in target_shapes(outputs, dims)))
 
 
 def hf_peft(vit: nn.Module, _config: Config) -> HfPeft:

@@ -5,26 +5,37 @@
 Hu et al. 2021, arXiv:2106.09685; the scaling by sqrt(r) is Kalajdzievski 2023, arXiv:2312.03732. B
 starts at zero everywhere, so the adapted model starts as the base. The fused qkv shares one A
 between query, key and value; q, k and v named apart have an A and a B each, for their own rows.
+Each target may have a rank r of its own, and with it a scale of its own.
+
+Shape suffixes beside those of `adapters.method`: S the ranks of all row blocks added up.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import adapted_linears
+from adapters.inject import adapted_linears, replace_linear
 from adapters.method import Dims, HfPeft, Identity, LinearAdapter
-from adapters.methods._settings import check_dropout, check_positive, check_rank
+from adapters.methods._chosen_blocks import ChosenBlocks
+from adapters.methods._settings import (
+    canonical_rank,
+    check_dropout,
+    check_positive,
+    check_rank,
+    ranks,
+)
 from adapters.qkv import (
+    All,
     add_delta,
+    by_linear,
     canonical_targets,
     low_rank,
     part_shape,
-    replace_targets,
     spread,
     target_shapes,
 )
@@ -38,35 +49,54 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of LoRA."""
 
-    rank: int = 8
+    rank: int | tuple[int, ...] = 8
+    """One rank for all targets, or one for each in the order in which `targets` lists them."""
     alpha: float = 8.0
     """Numerator of the scale s; it does not follow `rank`, so another rank is another scale."""
     rank_stabilised: bool = False
     """Divide `alpha` by the square root of `rank`."""
     dropout: float = 0.0
     """On the adapter's input only."""
-    targets: tuple[str, ...] = ("qkv",)
+    targets: tuple[str, ...] | All = ("qkv",)
     init: Literal["kaiming", "gaussian"] = "kaiming"
     """How A starts: U(-1/sqrt(in), 1/sqrt(in)), or normal with standard deviation 1/rank."""
 
     def __post_init__(self) -> None:
-        check_rank(self.rank)
+        super().__post_init__()
         check_positive(alpha=self.alpha)
         check_dropout(self.dropout)
-        object.__setattr__(self, "targets", canonical_targets(self.targets))
+        targets = canonical_targets(self.targets)
+        if isinstance(self.rank, tuple):
+            listed = targets if self.targets == "all" else self.targets
+            if len(self.rank) != len(listed):
+                raise ValueError(
+                    f"rank: {list(self.rank)} given, allowed: an integer of at least 1, or a list "
+                    f"of one for each of the {len(listed)} targets ({', '.join(listed)})"
+                )
+            of_target = dict(zip(listed, self.rank, strict=True))
+            in_order = tuple(of_target[target] for target in targets)
+            object.__setattr__(self, "rank", canonical_rank(in_order, targets))
+        else:
+            check_rank(self.rank)
+        object.__setattr__(self, "targets", targets)
         one_of("init", self.init, ("kaiming", "gaussian"))
 
-    @property
-    def scale(self) -> float:
-        """The factor s of the update."""
-        return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
+    def scale(self, rank: int) -> float:
+        """Return the factor s of an update of this rank."""
+        return self.alpha / (rank**0.5 if self.rank_stabilised else rank)
+
+    def of_linear(self, linear: str, parts: tuple[str, ...]) -> Self:
+        """Return the settings of one Linear, for those of its targets that `by_linear` gives."""
+        own = parts or (linear,)
+        of_target = dict(zip(self.targets, ranks(self.rank, len(self.targets)), strict=True))
+        return replace(self, targets=own, rank=tuple(of_target[target] for target in own))
 
 
 class LoraLinear(LinearAdapter):
-    """A (P, R, I) and B (P, o, R) of one Linear."""
+    """A (P, R, I) and B (P, o, R) of one Linear; A (S, I) and B (o, S) where its ranks differ."""
 
     def __init__(
         self,
@@ -78,38 +108,73 @@ class LoraLinear(LinearAdapter):
     ) -> None:
         super().__init__()
         p, o = part_shape(base.out_features, parts)
-        self.parts, self.scale, self.dropout = parts, config.scale, config.dropout
-        self.A = nn.Parameter(torch.empty(p, config.rank, base.in_features))
-        self.B = nn.Parameter(torch.zeros(p, o, config.rank))
-        if config.init == "kaiming":
-            bound = base.in_features**-0.5
-            nn.init.uniform_(self.A, -bound, bound, generator=generator)
+        self.parts, self.dropout = parts, config.dropout
+        self.ranks = list(ranks(config.rank, p))
+        self.scales = [config.scale(r) for r in self.ranks]
+        self.same_rank = isinstance(config.rank, int)
+        if self.same_rank:
+            a = torch.empty(p, self.ranks[0], base.in_features)
+            b = torch.zeros(p, o, self.ranks[0])
+            drawn = [a]
         else:
-            nn.init.normal_(self.A, std=1 / config.rank, generator=generator)
+            a = torch.empty(sum(self.ranks), base.in_features)
+            b = torch.zeros(o, sum(self.ranks))
+            drawn = list(torch.split(a, self.ranks))
+        for part, r in zip(drawn, self.ranks, strict=False):  # one part where all have one rank
+            if config.init == "kaiming":
+                bound = base.in_features**-0.5
+                nn.init.uniform_(part, -bound, bound, generator=generator)
+            else:
+                nn.init.normal_(part, std=1 / r, generator=generator)
+        self.A, self.B = nn.Parameter(a), nn.Parameter(b)
+
+    def down(self) -> Tensor:
+        """Return A (P, R, I); a row block of a smaller rank than R has zeros below its own rows."""
+        if self.same_rank:
+            return self.A
+        return nn.utils.rnn.pad_sequence(list(torch.split(self.A, self.ranks)), batch_first=True)
+
+    def up(self) -> Tensor:
+        """Return s B (P, o, R), zeros to the right of the columns of a smaller rank."""
+        if self.same_rank:
+            return self.scales[0] * self.B
+        columns = zip(self.scales, torch.split(self.B, self.ranks, dim=1), strict=True)
+        return nn.utils.rnn.pad_sequence([s * b_oR.T for s, b_oR in columns], batch_first=True).mT
 
     def forward(self, x_BNI: Tensor, base: nn.Linear) -> Tensor:
         """Compute W x + b + s B A x."""
         dropped_BNI = nn.functional.dropout(x_BNI, self.dropout, self.training)
-        return add_delta(
-            base(x_BNI), low_rank(dropped_BNI, self.A, self.scale * self.B), self.parts
-        )
+        return add_delta(base(x_BNI), low_rank(dropped_BNI, self.down(), self.up()), self.parts)
 
     def merged(self, base: nn.Linear) -> tuple[Tensor, Tensor | None]:
         """Return W + s B A and b."""
-        return base.weight + spread(self.scale * self.B @ self.A, self.parts), base.bias
+        return base.weight + spread(self.up() @ self.down(), self.parts), base.bias
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Put an update beside each target of every block."""
-    return replace_targets(
-        vit, config.targets, partial(LoraLinear, config=config, generator=generator)
-    )
+    """Put an update beside each target of the chosen blocks."""
+    return attach_updates(vit, config, generator, LoraLinear)
+
+
+def attach_updates(
+    vit: nn.Module, config: Config, generator: torch.Generator, kind: type[LoraLinear]
+) -> list[str]:
+    """Put a `kind` on each target of the chosen blocks; return the parameters' names."""
+    names = []
+    for block in config.blocks_of(vit):
+        for linear, parts in by_linear(config.targets).items():
+            own = config.of_linear(linear, parts)
+            make = partial(kind, parts=parts, config=own, generator=generator)
+            names += replace_linear(vit, block, linear, make)
+    return names
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Sum r (in + out) over every Linear or row block of every block."""
-    shapes = target_shapes(config.targets, dims)
-    return dims.depth * sum(p * config.rank * (i + o) for p, o, i in shapes)
+    """Sum r (in + out) over every Linear or row block of the chosen blocks."""
+    # `target_shapes` goes by Linear, the canonical order of targets too: one (o, i) per target.
+    sizes = [(o, i) for p, o, i in target_shapes(config.targets, dims) for _ in range(p)]
+    each = zip(ranks(config.rank, len(sizes)), sizes, strict=True)
+    return len(config.adapted_blocks(dims.depth)) * sum(r * (i + o) for r, (o, i) in each)
 
 
 def hf_peft(vit: nn.Module, config: Config) -> HfPeft:
@@ -117,21 +182,23 @@ def hf_peft(vit: nn.Module, config: Config) -> HfPeft:
 
     The scale is kept by the alpha that HF's alpha / r asks for, rank-stabilised or not.
     """
-    ranks: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     alphas: dict[str, float] = {}
     tensors: dict[str, Tensor] = {}
     for path, _, adapter in adapted_linears(vit, LoraLinear):
-        a_PRI, b_PoR = adapter.A, adapter.B
+        # Row blocks of different ranks have different scales, which then stay in B.
+        scale = adapter.scales[0] if adapter.same_rank else 1.0
+        a_PRI, b_PoR = adapter.down(), adapter.B if adapter.same_rank else adapter.up()
         b_PoQ = torch.diag_embed(b_PoR.permute(1, 2, 0), dim1=0, dim2=2).flatten(2)
         tensors[f"model.{path}.lora_A.weight"] = a_PRI.flatten(0, 1)
         tensors[f"model.{path}.lora_B.weight"] = spread(b_PoQ, adapter.parts)
-        ranks[path] = b_PoQ.shape[2]
-        alphas[path] = adapter.scale * ranks[path]
-    rank, alpha = next(iter(ranks.values())), next(iter(alphas.values()))
+        sizes[path] = b_PoQ.shape[2]
+        alphas[path] = scale * sizes[path]
+    rank, alpha = next(iter(sizes.values())), next(iter(alphas.values()))
     settings = {
         "peft_type": "LORA",
         "r": rank,
-        "rank_pattern": {path: other for path, other in ranks.items() if other != rank},
+        "rank_pattern": {path: other for path, other in sizes.items() if other != rank},
         "lora_alpha": alpha,
         "alpha_pattern": {path: other for path, other in alphas.items() if other != alpha},
         "lora_dropout": config.dropout,

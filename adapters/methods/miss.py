@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from adapters.inject import adapted_linears, linear_of
 from adapters.method import Dims, HfPeft, Identity, LinearAdapter
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import check_dropout, check_rank
 from adapters.qkv import (
+    All,
     add_delta,
     by_linear,
     canonical_targets,
@@ -42,7 +44,7 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of MiSS."""
 
     rank: int = 64
@@ -52,9 +54,10 @@ class Config:
     """Width m of the shard along the outputs, in mode mini; 1 gives all outputs the same change."""
     dropout: float = 0.0
     """On the adapter's input; mode bat has none."""
-    targets: tuple[str, ...] = ("qkv",)
+    targets: tuple[str, ...] | All = ("qkv",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_rank(self.rank)
         one_of("mode", self.mode, ("balance", "mini", "bat"))
         if type(self.mini_rank) is not int or self.mini_rank < 1:
@@ -143,20 +146,21 @@ class MissLinear(LinearAdapter):
 
 
 def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[str]:
-    """Put a shard beside each target of every block."""
+    """Put a shard beside each target of the chosen blocks."""
+    chosen = config.blocks_of(vit)
     for linear, parts in by_linear(config.targets).items():
-        base = linear_of(vit, 0, linear)
+        base = linear_of(vit, chosen[0], linear)
         check_shape(config, base.in_features, part_shape(base.out_features, parts)[1])
-    return replace_targets(vit, config.targets, partial(MissLinear, config=config))
+    return replace_targets(vit, config.targets, partial(MissLinear, config=config), chosen)
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Sum r out (balance, bat) or r m (mini) over every Linear or row block of every block."""
+    """Sum r out (balance, bat) or r m (mini) over every Linear or row block of the chosen blocks."""
     total = 0
     for p, o, i in target_shapes(config.targets, dims):
         check_shape(config, i, o)
         total += p * config.rank * (config.mini_rank if config.mode == "mini" else o)
-    return dims.depth * total
+    return len(config.adapted_blocks(dims.depth)) * total
 
 
 def hf_peft(vit: nn.Module, config: Config) -> HfPeft:

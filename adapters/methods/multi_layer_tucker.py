@@ -4,8 +4,8 @@
 
 for block n and c = q, k, v. From the TLoRA project, whose names G, E, M, R, K are kept: R is the
 output side, K the input side. The project keeps one such adapter per process and builds the updates
-of all blocks in each; here every ViT owns its own and a block contracts its own row of E. The core
-starts at zero, the factors start orthogonal.
+of all blocks in each; here every ViT owns its own and a block contracts its own row of E, which has
+one for each chosen block. The core starts at zero, the factors start orthogonal.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import blocks as blocks_of
 from adapters.inject import linear_of, replace_linear
 from adapters.method import Dims, Identity
 from adapters.methods import _tlora_family
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import canonical_rank, ranks
 from adapters.methods._shared import SharedTensors, give
 from adapters.methods._tlora_family import FactoredQkv, orthogonal, zeros
@@ -34,26 +34,27 @@ MODES = ("blocks", "qkv", "output", "input")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of Multi-Layer Tucker."""
 
     rank: int | tuple[int, int, int, int] = 8
     """One rank for all modes, or those of blocks, q/k/v, output and input."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "rank", canonical_rank(self.rank, MODES))
 
 
 class MultiLayerTucker(SharedTensors):
-    """G (l, m, a, b), E (L, l) over blocks, M (3, m) over q, k, v, R (d, a), K (d, b)."""
+    """G (l, m, a, b), E (k, l) over the k chosen blocks, M (3, m) over q, k, v, R (d, a), K (d, b)."""
 
     def __init__(
-        self, *, depth: int, width: int, rank: tuple[int, ...], generator: torch.Generator
+        self, *, blocks: int, width: int, rank: tuple[int, ...], generator: torch.Generator
     ) -> None:
         super().__init__()
         l, m, a, b = rank
         self.G = zeros(l, m, a, b)
-        self.E = orthogonal(depth, l, generator)
+        self.E = orthogonal(blocks, l, generator)
         self.M = orthogonal(3, m, generator)
         self.R = orthogonal(width, a, generator)
         self.K = orthogonal(width, b, generator)
@@ -66,36 +67,37 @@ class MultiLayerTucker(SharedTensors):
 
 
 class MultiLayerTuckerQkv(FactoredQkv):
-    """The delta of one block."""
+    """The delta of one block, whose row of E is `row`."""
 
-    def __init__(self, _base: nn.Linear, *, shared: MultiLayerTucker, block: int) -> None:
+    def __init__(self, _base: nn.Linear, *, shared: MultiLayerTucker, row: int) -> None:
         super().__init__()
-        self.block = block
+        self.row = row
         # In a tuple, so that the ViT alone registers it and its state has the tensors once.
         self._shared = (shared,)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """Return K^T, shared, and this block's contraction."""
         (shared,) = self._shared
-        return shared.K.T.unsqueeze(0), shared.of_block(self.block)
+        return shared.K.T.unsqueeze(0), shared.of_block(self.row)
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Give the ViT one decomposition as `multi_layer_tucker`, and each qkv its part of it."""
-    base = linear_of(vit, 0, "qkv")
-    depth = len(blocks_of(vit))
+    """Give the ViT one decomposition as `multi_layer_tucker`, and each chosen qkv its part of it."""
+    chosen = config.blocks_of(vit)
+    base = linear_of(vit, chosen[0], "qkv")
     shared = MultiLayerTucker(
-        depth=depth,
+        blocks=len(chosen),
         width=base.in_features,
         rank=ranks(config.rank, len(MODES)),
         generator=generator,
     ).to(base.weight.device)
-    for block in range(depth):
-        replace_linear(vit, block, "qkv", partial(MultiLayerTuckerQkv, shared=shared, block=block))
+    for row, block in enumerate(chosen):
+        replace_linear(vit, block, "qkv", partial(MultiLayerTuckerQkv, shared=shared, row=row))
     return give(vit, "multi_layer_tucker", shared)
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Compute r_l r_m r_a r_b + L r_l + 3 r_m + d r_a + d r_b."""
+    """Compute r_l r_m r_a r_b + k r_l + 3 r_m + d r_a + d r_b for k blocks."""
     l, m, a, b = ranks(config.rank, len(MODES))
-    return l * m * a * b + dims.depth * l + 3 * m + dims.width * (a + b)
+    k = len(config.adapted_blocks(dims.depth))
+    return l * m * a * b + k * l + 3 * m + dims.width * (a + b)

@@ -1,4 +1,4 @@
-"""Full fine-tuning of the fused qkv: its weight and bias are trained in every block."""
+"""Full fine-tuning of the fused qkv: its weight and bias are trained in every block, or a few."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from adapters.inject import LINEARS, blocks, linear_of
+from adapters.inject import LINEARS, linear_of
 from adapters.method import Dims, Identity
+from adapters.methods._chosen_blocks import ChosenBlocks
 
 FAMILY = "baseline"
 PAPER = ""
@@ -18,19 +19,20 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """No settings."""
+class Config(ChosenBlocks):
+    """Settings of the full qkv."""
 
 
-def attach(vit: nn.Module, _config: Config, _generator: torch.Generator) -> list[str]:
-    """Train the qkv Linear of every block; the output projection stays frozen."""
+def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[str]:
+    """Train the qkv Linear of each chosen block; the output projection stays frozen."""
     return [
         f"blocks.{block}.{LINEARS['qkv']}.{name}"
-        for block in range(len(blocks(vit)))
+        for block in config.blocks_of(vit)
         for name, _ in linear_of(vit, block, "qkv").named_parameters()
     ]
 
 
-def count(_config: Config, dims: Dims) -> int:
-    """Compute L (3 d^2 + 3 d)."""
-    return dims.depth * 3 * dims.width * (dims.width + 1)
+def count(config: Config, dims: Dims) -> int:
+    """Compute k (3 d^2 + 3 d) for k blocks, or 3 k d^2 where the qkv has no bias."""
+    k = len(config.adapted_blocks(dims.depth))
+    return k * 3 * dims.width * (dims.width + ("qkv" in dims.linear_biases))

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.method import Dims, Identity, LinearAdapter
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import check_dropout, check_positive
 from adapters.methods._whole_numbers import check_sizes
 from adapters.qkv import replace_targets
@@ -32,7 +33,7 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of RepAdapter."""
 
     bottleneck: int = 8
@@ -45,6 +46,7 @@ class Config:
     """Inside the bottleneck."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_sizes(bottleneck=self.bottleneck, groups=self.groups)
         check_positive(scale=self.scale)
         check_dropout(self.dropout)
@@ -99,18 +101,18 @@ class RepLinear(LinearAdapter):
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Put one before the qkv and one before the fc1 of every block."""
+    """Put one before the qkv and one before the fc1 of each chosen block."""
     timm_vit: Any = vit
     _check_groups(config, timm_vit.embed_dim)
     make = partial(RepLinear, config=config, generator=generator)
-    return replace_targets(vit, ("qkv", "fc1"), make)
+    return replace_targets(vit, ("qkv", "fc1"), make, config.blocks_of(vit))
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Compute 2 L (d r + r + d r / g + d)."""
+    """Compute 2 k (d r + r + d r / g + d) for k blocks."""
     _check_groups(config, dims.width)
-    r, d = config.bottleneck, dims.width
-    return 2 * dims.depth * (d * r + r + d * r // config.groups + d)
+    r, d, k = config.bottleneck, dims.width, len(config.adapted_blocks(dims.depth))
+    return 2 * k * (d * r + r + d * r // config.groups + d)
 
 
 def _check_groups(config: Config, width: int) -> None:

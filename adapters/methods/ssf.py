@@ -4,7 +4,7 @@
 
 Lian et al. 2022, arXiv:2210.08823. gamma ~ N(1, 0.02) and beta ~ N(0, 0.02), so the adapted model
 does not start as the base. `fc1` is scaled before the activation; the norm before the blocks that
-CLIP's ViTs have is left alone.
+CLIP's ViTs have is left alone. With `blocks`, only what lies inside the chosen blocks.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import LINEARS, blocks, replace_linear
+from adapters.inject import LINEARS, replace_linear
 from adapters.method import AdaptedModule, Dims, Identity, LinearAdapter
+from adapters.methods._chosen_blocks import ChosenBlocks
 
 FAMILY = "scaling"
 PAPER = "arXiv:2210.08823"
@@ -29,8 +30,8 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """No settings."""
+class Config(ChosenBlocks):
+    """Settings of SSF."""
 
 
 class ScaledLinear(LinearAdapter):
@@ -94,22 +95,28 @@ class ScaledConv(AdaptedModule):
         return _with(self.base, weight, _shifted(self.base.bias, self.scale, self.shift))
 
 
-def attach(vit: nn.Module, _config: Config, generator: torch.Generator) -> list[str]:
-    """Put a scale and shift on the patch embedding, in every block, and on the final norm."""
+def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
+    """Put a scale and shift on the patch embedding, in the blocks, and on the final norm."""
     timm_vit: Any = vit
-    if not isinstance(timm_vit.patch_embed.norm, nn.Identity):
-        raise ValueError("ssf: a patch embedding with a norm given, allowed: one without")
-    names = _wrap(vit, "patch_embed.proj", nn.Conv2d, partial(ScaledConv, generator=generator))
+    whole = config.blocks is None
+    names = []
+    if whole:
+        if not isinstance(timm_vit.patch_embed.norm, nn.Identity):
+            raise ValueError("ssf: a patch embedding with a norm given, allowed: one without")
+        scaled_conv = partial(ScaledConv, generator=generator)
+        names += _wrap(vit, "patch_embed.proj", nn.Conv2d, scaled_conv)
     scaled_norm = partial(ScaledNorm, generator=generator)
-    for block in range(len(blocks(vit))):
+    for block in config.blocks_of(vit):
         for norm in ("norm1", "norm2"):
             names += _wrap(vit, f"blocks.{block}.{norm}", nn.LayerNorm, scaled_norm)
         for linear in LINEARS:
             make = partial(ScaledLinear, generator=generator)
             names += replace_linear(vit, block, linear, make)
-    # With average pooling timm norms the pooled features instead of the tokens.
-    final = "fc_norm" if isinstance(timm_vit.norm, nn.Identity) else "norm"
-    return names + _wrap(vit, final, nn.LayerNorm, scaled_norm)
+    if whole:
+        # With average pooling timm norms the pooled features instead of the tokens.
+        final = "fc_norm" if isinstance(timm_vit.norm, nn.Identity) else "norm"
+        names += _wrap(vit, final, nn.LayerNorm, scaled_norm)
+    return names
 
 
 def _wrap(
@@ -148,7 +155,11 @@ def _with(base: nn.Module, weight: Tensor, bias: Tensor) -> nn.Module:
     return module
 
 
-def count(_config: Config, dims: Dims) -> int:
-    """Compute 22 d L + 4 d: two numbers per output of the patch embedding, the norms and Linears."""
-    per_block = 7 * dims.width + dims.mlp_width
-    return 2 * (dims.depth * per_block + 2 * dims.width)
+def count(config: Config, dims: Dims) -> int:
+    """Compute 22 d L + 4 d: two numbers per output of the patch embedding, the norms and Linears.
+
+    Where k blocks are chosen, 22 d k.
+    """
+    blocks = len(config.adapted_blocks(dims.depth)) * (7 * dims.width + dims.mlp_width)
+    around = 2 * dims.width if config.blocks is None else 0
+    return 2 * (blocks + around)

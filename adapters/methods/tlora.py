@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from adapters.method import Dims, Identity
 from adapters.methods import _tlora_family
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import check_rank
 from adapters.methods._tlora_family import FactoredQkv, attach_to_qkv, zeros
 
@@ -28,12 +29,13 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of TLoRA's LoRA."""
 
     rank: int = 8
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_rank(self.rank)
 
 
@@ -52,10 +54,12 @@ class TloraQkv(FactoredQkv):
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Put the updates on the qkv of every block."""
-    return attach_to_qkv(vit, partial(TloraQkv, rank=config.rank, generator=generator))
+    """Put the updates on the qkv of each chosen block."""
+    return attach_to_qkv(
+        vit, config.blocks_of(vit), partial(TloraQkv, rank=config.rank, generator=generator)
+    )
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Compute 6 d r L."""
-    return 6 * dims.width * config.rank * dims.depth
+    """Compute 6 d r k for k blocks."""
+    return 6 * dims.width * config.rank * len(config.adapted_blocks(dims.depth))

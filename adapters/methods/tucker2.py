@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from adapters.method import Dims, Identity
 from adapters.methods import _tlora_family
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import check_rank
 from adapters.methods._tlora_family import FactoredQkv, attach_to_qkv, orthogonal, zeros
 
@@ -27,12 +28,13 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of Tucker2."""
 
     rank: int = 8
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_rank(self.rank)
 
 
@@ -52,10 +54,13 @@ class Tucker2Qkv(FactoredQkv):
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Put one decomposition on the qkv of every block."""
-    return attach_to_qkv(vit, partial(Tucker2Qkv, rank=config.rank, generator=generator))
+    """Put one decomposition on the qkv of each chosen block."""
+    return attach_to_qkv(
+        vit, config.blocks_of(vit), partial(Tucker2Qkv, rank=config.rank, generator=generator)
+    )
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Compute L (3 r^2 + 2 d r)."""
-    return dims.depth * config.rank * (3 * config.rank + 2 * dims.width)
+    """Compute k (3 r^2 + 2 d r) for k blocks."""
+    k = len(config.adapted_blocks(dims.depth))
+    return k * config.rank * (3 * config.rank + 2 * dims.width)

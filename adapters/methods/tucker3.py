@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from adapters.method import Dims, Identity
 from adapters.methods import _tlora_family
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import canonical_rank, ranks
 from adapters.methods._tlora_family import FactoredQkv, attach_to_qkv, orthogonal, zeros
 
@@ -29,13 +30,14 @@ MODES = ("qkv", "output", "input")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of Tucker3."""
 
     rank: int | tuple[int, int, int] = 8
     """One rank for all modes, or those of q/k/v, output and input; it may exceed a mode's size."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "rank", canonical_rank(self.rank, MODES))
 
 
@@ -60,12 +62,15 @@ class Tucker3Qkv(FactoredQkv):
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Put one decomposition on the qkv of every block."""
+    """Put one decomposition on the qkv of each chosen block."""
     rank = ranks(config.rank, len(MODES))
-    return attach_to_qkv(vit, partial(Tucker3Qkv, rank=rank, generator=generator))
+    return attach_to_qkv(
+        vit, config.blocks_of(vit), partial(Tucker3Qkv, rank=rank, generator=generator)
+    )
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Compute L (r_m r_a r_b + 3 r_m + d r_a + d r_b)."""
+    """Compute k (r_m r_a r_b + 3 r_m + d r_a + d r_b) for k blocks."""
     m, a, b = ranks(config.rank, len(MODES))
-    return dims.depth * (m * a * b + 3 * m + dims.width * (a + b))
+    k = len(config.adapted_blocks(dims.depth))
+    return k * (m * a * b + 3 * m + dims.width * (a + b))

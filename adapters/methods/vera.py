@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from adapters.inject import adapted_linears, linear_of
 from adapters.method import Dims, HfPeft, Identity, LinearAdapter
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import check_dropout, check_positive, check_rank
 from adapters.qkv import (
+    All,
     add_delta,
     by_linear,
     canonical_targets,
@@ -38,7 +40,7 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of VeRA."""
 
     rank: int = 256
@@ -46,12 +48,13 @@ class Config:
     """Start of every element of lambda_d."""
     dropout: float = 0.0
     """On the adapter's input only."""
-    targets: tuple[str, ...] = ("qkv",)
+    targets: tuple[str, ...] | All = ("qkv",)
     """Projections named apart (q, k, v) share the rows of B and have their own vectors."""
     projection_seed: int = 0
     """Of A and B alone, so that runs of different seeds can share them."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_rank(self.rank)
         check_positive(d_initial=self.d_initial)
         check_dropout(self.dropout)
@@ -118,24 +121,25 @@ class VeraLinear(LinearAdapter):
 
 
 def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[str]:
-    """Give the ViT its A and B as `vera`, and each target of every block its two vectors."""
+    """Give the ViT its A and B as `vera`, and each target of the chosen blocks its two vectors."""
+    chosen = config.blocks_of(vit)
     inputs, outputs = [], []
     for linear, parts in by_linear(config.targets).items():
-        base = linear_of(vit, 0, linear)
+        base = linear_of(vit, chosen[0], linear)
         inputs.append(base.in_features)
         outputs.append(part_shape(base.out_features, parts)[1])
     projections = Projections(config.rank, max(inputs), max(outputs), config.projection_seed)
     projections.to(next(vit.parameters()).device)
     vit.add_module("vera", projections)
-    return replace_targets(
-        vit, config.targets, partial(VeraLinear, config=config, projections=projections)
-    )
+    make = partial(VeraLinear, config=config, projections=projections)
+    return replace_targets(vit, config.targets, make, chosen)
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Sum r + out over every Linear or row block of every block."""
+    """Sum r + out over every Linear or row block of the chosen blocks."""
     shapes = target_shapes(config.targets, dims)
-    return dims.depth * sum(p * (config.rank + o) for p, o, _ in shapes)
+    k = len(config.adapted_blocks(dims.depth))
+    return k * sum(p * (config.rank + o) for p, o, _ in shapes)
 
 
 def hf_peft(vit: nn.Module, config: Config) -> HfPeft:

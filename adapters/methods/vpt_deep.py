@@ -1,4 +1,4 @@
-"""VPT-Deep: every block gets prompt tokens of its own, which are dropped after it.
+"""VPT-Deep: every chosen block gets prompt tokens of its own, which are dropped after it.
 
     [_, x_i+1] = Block_i([P_i; x_i])
 
@@ -14,12 +14,12 @@ from functools import partial
 import torch
 from torch import nn
 
-from adapters.inject import blocks
 from adapters.method import Dims, Identity
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._host_block import host_block
 from adapters.methods._prompts import PromptedBlock, draw_prompts
 from adapters.methods._settings import check_dropout
-from adapters.methods._whole_numbers import canonical_indices, check_sizes, resolve_indices
+from adapters.methods._whole_numbers import check_sizes
 
 FAMILY = "prompt"
 PAPER = "arXiv:2203.12119"
@@ -29,27 +29,24 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of VPT-Deep."""
 
     prompts: int = 10
     """Tokens n for each block."""
     dropout: float = 0.1
     """On the prompts, with one mask for the whole batch."""
-    blocks: tuple[int, ...] | None = None
-    """Which blocks get prompts, negative from the end; None stands for all."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_sizes(prompts=self.prompts)
         check_dropout(self.dropout)
-        if self.blocks is not None:
-            object.__setattr__(self, "blocks", canonical_indices("blocks", self.blocks))
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Give each block its prompts."""
+    """Give each chosen block its prompts."""
     names = []
-    for index in resolve_indices("vpt_deep", "blocks", config.blocks, len(blocks(vit))):
+    for index in config.blocks_of(vit):
         make = partial(
             PromptedBlock,
             prompts_PD=draw_prompts(vit, config.prompts, generator),
@@ -62,5 +59,4 @@ def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[s
 
 def count(config: Config, dims: Dims) -> int:
     """Compute k n d for k blocks."""
-    prompted = resolve_indices("vpt_deep", "blocks", config.blocks, dims.depth)
-    return len(prompted) * config.prompts * dims.width
+    return len(config.adapted_blocks(dims.depth)) * config.prompts * dims.width

@@ -1,4 +1,4 @@
-"""VQT, visual query tuning: queries that read every block and change none; the head sees the sum.
+"""VQT, visual query tuning: queries read the chosen blocks, change none; the head sees the sum.
 
     [z_i; x_i+1] = Block_i([Q_i; x_i]), with keys and values from x_i alone
     f = sum_i sum_j w_ij normalise(z_ij) + w normalise(LN(x_L)[class]),   logits = head(f)
@@ -24,6 +24,7 @@ from torch.nn.functional import dropout, normalize, scaled_dot_product_attention
 
 from adapters.inject import blocks
 from adapters.method import Dims, Identity
+from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._host_block import HostBlock, host_block
 from adapters.methods._prompts import draw_prompts
 from adapters.methods._settings import check_dropout
@@ -38,7 +39,7 @@ SEMANTICS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ChosenBlocks):
     """Settings of VQT."""
 
     prompts: int = 10
@@ -49,6 +50,7 @@ class Config:
     """How the weights w start; `study` is N(0, 0.02) truncated, as the study's code began with."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_sizes(prompts=self.prompts)
         check_dropout(self.dropout)
         one_of("init", self.init, ("ones", "study"))
@@ -57,7 +59,7 @@ class Config:
 class QueriedBlock(HostBlock):
     """A block with queries (Q, D) and the weights (Q) of what they read.
 
-    It hands on the stream and, beside it, the sum of what all blocks so far have read.
+    It hands on the stream and, beside it, the sum of what was read so far.
     """
 
     attn: Any
@@ -70,7 +72,7 @@ class QueriedBlock(HostBlock):
         self.dropout = dropout
 
     def forward(self, carried: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Take x (B, N, D), with the sum (B, D) but for the first block; return both."""
+        """Take x (B, N, D), with the sum (B, D) but for the first to read; return both."""
         x_BND, sum_BD = carried if isinstance(carried, tuple) else (carried, None)
         queries_1QD = dropout(self.queries, self.dropout, self.training).unsqueeze(0)
         reader_1hQe, _, _ = self._heads(self.norm1(queries_1QD))
@@ -100,6 +102,15 @@ class QueriedBlock(HostBlock):
         return out_BND
 
 
+class PassingBlock(HostBlock):
+    """A block without queries behind one that has some: it hands the sum on."""
+
+    def forward(self, carried: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Take x (B, N, D) and the sum (B, D); return both."""
+        x_BND, sum_BD = carried
+        return self.feed_forward(self.attention(x_BND)), sum_BD
+
+
 class CombinedNorm(nn.Module):
     """Stands where the ViT had its final norm; `combine` (1) weighs the class token."""
 
@@ -115,15 +126,19 @@ class CombinedNorm(nn.Module):
 
 
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
-    """Give every block its queries, and let the final norm add up what they read."""
+    """Give each chosen block its queries, and let the final norm add up what they read."""
     timm_vit: Any = vit
     if timm_vit.global_pool != "token" or not isinstance(timm_vit.fc_norm, nn.Identity):
         raise ValueError(
             f"vqt: a ViT with pooling {timm_vit.global_pool!r} and fc_norm "
             f"{type(timm_vit.fc_norm).__name__} given, allowed: the class token, normed before"
         )
+    chosen = config.blocks_of(vit)
     names = []
-    for index in range(len(blocks(vit))):
+    for index in range(chosen[0], len(blocks(vit))):
+        if index not in chosen:
+            names += host_block(vit, index, PassingBlock, method="vqt")
+            continue
         _check_attention(timm_vit, index)
         make = partial(
             QueriedBlock,
@@ -155,7 +170,8 @@ def _check_attention(vit: Any, index: int) -> None:
 
 
 def count(config: Config, dims: Dims) -> int:
-    """Compute L n d + L n + 1."""
+    """Compute k n d + k n + 1 for k blocks."""
     if not dims.prefix_tokens:
         raise ValueError("vqt: a ViT of 0 prefix tokens given, allowed: one with a class token")
-    return dims.depth * config.prompts * (dims.width + 1) + 1
+    k = len(config.adapted_blocks(dims.depth))
+    return k * config.prompts * (dims.width + 1) + 1

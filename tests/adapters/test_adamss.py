@@ -306,6 +306,8 @@ def dims(width, depth=12):
         image_size=224,
         patch_size=16,
         prefix_tokens=1,
+        block_norm_params=0,
+        linear_biases=("qkv", "proj", "fc1", "fc2"),
     )
 
 

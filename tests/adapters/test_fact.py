@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 import timm
@@ -17,32 +17,10 @@ from adapters.adapted import Adapted
 from adapters.backbones._dims import dims_of
 
 
-def random() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
-
-def small_vit(**settings: Any) -> VisionTransformer:
-    torch.manual_seed(1)
-    sizes = {"img_size": 28, "patch_size": 14, "embed_dim": 24, "depth": 3, "num_heads": 3}
-    return VisionTransformer(num_classes=5, **sizes | settings).eval()
-
-
-def images() -> Tensor:
-    return torch.randn(2, 3, 28, 28, generator=random())
-
-
-def perturbed(name: str, vit: VisionTransformer | None = None, **settings: Any) -> Adapted:
-    adapted = adapters.attach(vit or small_vit(), name, **settings)
-    generator = random()
-    with torch.no_grad():
-        for parameter in adapted.adapter_parameters.values():
-            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
-    adapted.vit.eval()
-    return adapted
-
-
 @pytest.mark.parametrize("name", ["fact_tk", "fact_tt"])
-def test_fact_refuses_another_mlp_than_four_times_the_width(name: str) -> None:
+def test_fact_refuses_another_mlp_than_four_times_the_width(
+    name: str, small_vit: Callable[..., VisionTransformer]
+) -> None:
     vit = small_vit(mlp_ratio=2)
     with pytest.raises(ValueError, match=rf"^{name}: fc1 with .*\(24, 48\).*given.*\(24, 96\)"):
         adapters.attach(vit, name)
@@ -96,24 +74,31 @@ def tt_cores(vit: nn.Module, block: int, rank: int) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", ["fact_tk", "fact_tt"])
 @torch.no_grad()
-def test_fact_adds_its_increments_to_the_weights(name: str) -> None:
+def test_fact_adds_its_increments_to_the_weights(
+    name: str,
+    small_vit: Callable[..., VisionTransformer],
+    perturbed: Callable[..., Adapted],
+    images: Tensor,
+) -> None:
     base = small_vit().double()
     adapted = perturbed(name, copy.deepcopy(base), rank=2, scale=0.5)
     vit = adapted.vit.double()
     shared = vit.get_submodule(name)
-    logits = vit(images().double())
+    logits = vit(images.double())
     for n, block in enumerate(base.blocks):
         cores = tk_cores(shared.C, shared.P, n) if name == "fact_tk" else tt_cores(vit, n, rank=2)
         for path, increment in fact_deltas(shared.U, shared.V, cores, 0.5).items():
             block.get_submodule(path).weight += increment
-    expected = base(images().double())
+    expected = base(images.double())
     torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-9)
     adapted.merge()
-    torch.testing.assert_close(vit(images().double()), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(vit(images.double()), expected, rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()
-def test_both_forms_of_fact_agree_on_the_same_cores() -> None:
+def test_both_forms_of_fact_agree_on_the_same_cores(
+    small_vit: Callable[..., VisionTransformer], perturbed: Callable[..., Adapted], images: Tensor
+) -> None:
     tk = perturbed("fact_tk", rank=3).vit
     tt = adapters.attach(small_vit(), "fact_tt", rank=3).vit.eval()
     tt.fact_tt.U.copy_(tk.fact_tk.U)
@@ -123,7 +108,7 @@ def test_both_forms_of_fact_agree_on_the_same_cores() -> None:
         cores["qkv"] = torch.cat([cores[name] for name in "qkv"])
         for target, path in PATHS.items():
             tt.get_parameter(f"blocks.{n}.{path}.adapter.core").copy_(cores[target])
-    torch.testing.assert_close(tt(images()), tk(images()), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(tt(images), tk(images), rtol=1e-5, atol=1e-5)
 
 
 def test_fact_starts_as_declared() -> None:
@@ -153,11 +138,11 @@ def test_fact_can_start_as_in_the_study(name: str) -> None:
 
 
 @torch.no_grad()
-def test_fact_drops_between_core_and_v() -> None:
+def test_fact_drops_between_core_and_v(perturbed: Callable[..., Adapted]) -> None:
     """With rank 1 a dropped component is a whole tile of one token's update."""
     adapted = perturbed("fact_tt", rank=1, dropout=0.5)
     qkv = adapted.vit.blocks[0].attn.qkv
-    x = torch.randn(50, 1, 24, generator=random())
+    x = torch.randn(50, 1, 24, generator=torch.Generator().manual_seed(0))
     kept = qkv.eval()(x) - qkv.base(x)
     torch.manual_seed(0)
     ratio = (qkv.train()(x) - qkv.base(x)) / kept

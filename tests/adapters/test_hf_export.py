@@ -129,46 +129,19 @@ def test_blocks_without_an_adapter_stay_without(
     assert_same_logits(adapted, loaded(peft, tmp_path, content), base_vit())
 
 
+@pytest.mark.parametrize("stabilised", [False, True])
 @pytest.mark.parametrize("name", ["lora", "dora"])
-def test_linears_of_different_rank_and_scale(peft: ModuleType, tmp_path: Path, name: str) -> None:
-    settings = {"rank": 4, "targets": LINEARS}
+def test_targets_of_different_rank(
+    peft: ModuleType, tmp_path: Path, name: str, stabilised: bool
+) -> None:
+    settings = {"rank": (4, 2, 3, 1), "targets": ("q", "v", "fc1", "fc2"), "alpha": 6.0}
+    settings |= {"rank_stabilised": stabilised}
     adapted = trained(name, **settings)
-    for block, rank in enumerate((1, 3)):
-        adapter = adapted.vit.get_submodule(f"blocks.{block}.mlp.fc1").adapter
-        adapter.A = nn.Parameter(adapter.A[:, :rank])
-        adapter.B = nn.Parameter(adapter.B[..., :rank])
-        adapter.scale = 0.5 * rank
     content = files(adapted, **settings)
     patterns = json.loads(content["adapter_config.json"])
-    assert patterns["rank_pattern"] == {"blocks.0.mlp.fc1": 1, "blocks.1.mlp.fc1": 3}
+    ranks = {f"blocks.{b}.mlp.{fc}": r for b in (0, 1) for fc, r in (("fc1", 3), ("fc2", 1))}
+    assert (patterns["r"], patterns["rank_pattern"]) == (8, ranks)
     assert_same_logits(adapted, loaded(peft, tmp_path, content), base_vit())
-
-
-def test_the_head_travels(peft: ModuleType, tmp_path: Path) -> None:
-    adapted = trained("ia3")
-    model = loaded(peft, tmp_path, files(adapted))
-    for name, tensor in adapted.head_parameters.items():
-        own = model.get_parameter(f"base_model.model.head.modules_to_save.default.{name[5:]}")
-        assert torch.equal(own, tensor)
-        assert not torch.equal(own, base_vit().get_parameter(name))
-
-
-def test_a_vit_without_a_head_has_none_to_save(peft: ModuleType, tmp_path: Path) -> None:
-    vit = base_vit(num_classes=0)
-    adapted = trained("lora", vit)
-    content = files(adapted)
-    assert json.loads(content["adapter_config.json"])["modules_to_save"] is None
-    assert_same_logits(adapted, loaded(peft, tmp_path, content, vit), vit)
-
-
-def test_a_second_vera_needs_the_projections_of_the_first(peft: ModuleType, tmp_path: Path) -> None:
-    """PEFT keeps one A and B for all adapters of a model and tells them apart by this seed."""
-    model = loaded(peft, tmp_path, files(trained("vera", rank=8), rank=8))
-    other = {"rank": 8, "projection_seed": 1}
-    for name, data in files(trained("vera", **other), **other).items():
-        (tmp_path / name).write_bytes(data)
-    with pytest.raises(ValueError, match="key must be the same"):
-        model.load_adapter(tmp_path, "second")
 
 
 @pytest.mark.parametrize(("name", "settings"), SETTINGS)

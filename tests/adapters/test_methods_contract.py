@@ -27,7 +27,7 @@ from adapters.backbones._dims import dims_of
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "twelve_heads": {"num_heads": 12},
+    "twelve_heads": {"num_heads": 12, "qkv_bias": False, "qk_norm": True},
     "registers": {"init_values": 0.5, "reg_tokens": 4},  # with LayerScale
     "average": {"global_pool": "avg"},
 }

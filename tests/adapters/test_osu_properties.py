@@ -217,12 +217,3 @@ def test_vits_that_a_method_cannot_take(name: str, kind: dict[str, Any]) -> None
     if without_prefix or "reg_tokens" in kind:
         with pytest.raises(ValueError, match=f"^{name}: .*allowed"):
             registry.method(name).count(registry.method(name).Config(), dims_of(base_vit(**kind)))
-
-
-def test_two_methods_do_not_take_the_same_block() -> None:
-    adapted = attach("convpass")
-    with pytest.raises(ValueError, match=r"vpt_deep: blocks\.0 is a BranchedBlock"):
-        adapters.attach(adapted.vit, "vpt_deep")
-    # What sits inside of a block goes together with either, in either order.
-    adapters.attach(adapted.vit, "lora")
-    adapters.attach(attach("lora").vit, "vqt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,31 +15,6 @@ from torch import Tensor, nn
 import adapters
 from adapters.adapted import Adapted
 from adapters.methods._shared import SharedTensors
-
-
-def random() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
-
-def small_vit(**settings: Any) -> VisionTransformer:
-    torch.manual_seed(1)
-    sizes = {"img_size": 28, "patch_size": 14, "embed_dim": 24, "depth": 3, "num_heads": 3}
-    return VisionTransformer(num_classes=5, **sizes | settings).eval()
-
-
-def images() -> Tensor:
-    return torch.randn(2, 3, 28, 28, generator=random())
-
-
-def perturbed(name: str, vit: VisionTransformer | None = None, **settings: Any) -> Adapted:
-    adapted = adapters.attach(vit or small_vit(), name, **settings)
-    generator = random()
-    with torch.no_grad():
-        for parameter in adapted.adapter_parameters.values():
-            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
-    adapted.vit.eval()
-    return adapted
-
 
 SHARED = ["multi_layer_tucker", "fact_tk"]
 
@@ -59,30 +35,34 @@ def contractions(vit: nn.Module, name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("name", SHARED)
 def test_a_forward_contracts_once_and_a_merged_one_never(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, monkeypatch: pytest.MonkeyPatch, perturbed: Callable[..., Adapted], images: Tensor
 ) -> None:
     adapted = perturbed(name)
     calls = contractions(adapted.vit, name, monkeypatch)
     for passes in (1, 2):  # gradients add up over both, so nothing may be kept from the first
-        adapted.vit(images()).sum().backward()
+        adapted.vit(images).sum().backward()
         assert calls == [slice(None)] * passes
     adapted.merge()
     calls.clear()
-    adapted.vit(images())
+    adapted.vit(images)
     assert calls == []
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("name", SHARED)
 def test_blocks_called_one_by_one_give_the_same_gradients(
-    name: str, reentrant: bool, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    reentrant: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    perturbed: Callable[..., Adapted],
+    images: Tensor,
 ) -> None:
     """As gradient checkpointing calls them, in the forward pass and again in the backward pass."""
     adapted = perturbed(name)
     parameters = adapted.trainable_parameters
-    together = torch.autograd.grad(adapted.vit(images()).sum(), parameters.values())
+    together = torch.autograd.grad(adapted.vit(images).sum(), parameters.values())
     checkpoint = partial(torch.utils.checkpoint.checkpoint, use_reentrant=reentrant)
-    x = adapted.vit.patch_embed(images()).requires_grad_()
+    x = adapted.vit.patch_embed(images).requires_grad_()
     x = adapted.vit._pos_embed(x)
     for block in adapted.vit.blocks:
         x = checkpoint(block, x)
@@ -92,7 +72,9 @@ def test_blocks_called_one_by_one_give_the_same_gradients(
 
 
 @pytest.mark.parametrize("name", SHARED)
-def test_nothing_contracted_outlives_a_pass_that_failed(name: str) -> None:
+def test_nothing_contracted_outlives_a_pass_that_failed(
+    name: str, perturbed: Callable[..., Adapted], images: Tensor
+) -> None:
     adapted = perturbed(name)
     qkv = adapted.vit.blocks[1].attn.qkv
 
@@ -101,9 +83,9 @@ def test_nothing_contracted_outlives_a_pass_that_failed(name: str) -> None:
 
     handle = adapted.vit.blocks[2].register_forward_pre_hook(fail)
     with pytest.raises(RuntimeError, match="out of memory"):
-        adapted.vit(images())
+        adapted.vit(images)
     handle.remove()
-    x = torch.randn(1, 2, 24, generator=random())
+    x = torch.randn(1, 2, 24, generator=torch.Generator().manual_seed(0))
     core = {"multi_layer_tucker": "G", "fact_tk": "C"}[name]
     with torch.no_grad():
         # Through `data`, which leaves the tensor's version as it is.
@@ -113,13 +95,18 @@ def test_nothing_contracted_outlives_a_pass_that_failed(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHARED)
 @torch.no_grad()
-def test_every_vit_owns_its_shared_tensors(name: str) -> None:
+def test_every_vit_owns_its_shared_tensors(
+    name: str,
+    small_vit: Callable[..., VisionTransformer],
+    perturbed: Callable[..., Adapted],
+    images: Tensor,
+) -> None:
     first = perturbed(name).vit
-    expected = first(images())
+    expected = first(images)
     second = adapters.attach(small_vit(depth=2), name).vit.eval()
     copied = copy.deepcopy(first)
     for vit in (second, copied):
         for parameter in vit.get_submodule(name).parameters():
             parameter.fill_(0.5)
-        assert not torch.equal(vit(images()), expected)
-    assert torch.equal(first(images()), expected)
+        assert not torch.equal(vit(images), expected)
+    assert torch.equal(first(images), expected)

@@ -34,12 +34,12 @@ def toy_qkv() -> nn.Linear:
 
 
 def multi_layer(rank: tuple[int, ...]) -> multi_layer_tucker.MultiLayerTucker:
-    shared = multi_layer_tucker.MultiLayerTucker(depth=3, width=12, rank=rank, generator=random())
+    shared = multi_layer_tucker.MultiLayerTucker(blocks=3, width=12, rank=rank, generator=random())
     return shared.double()
 
 
 def multi_layer_block(shared: multi_layer_tucker.MultiLayerTucker, block: int) -> LinearAdapter:
-    return multi_layer_tucker.MultiLayerTuckerQkv(toy_qkv(), shared=shared, block=block)
+    return multi_layer_tucker.MultiLayerTuckerQkv(toy_qkv(), shared=shared, row=block)
 
 
 MAKE = {  # on a Linear 12 -> 36 with three heads, for a rank of the right length
@@ -115,6 +115,8 @@ def test_golden_deltas_of_multi_layer_tucker(block: int) -> None:
     check_golden(multi_layer_block(shared, block), GOLDEN_BLOCKS[block])
 
 
+ONES_12D = torch.ones(1, 2, 12, dtype=torch.float64)
+"""The tokens of `fill` add up to zero in one feature, which would then have no gradient."""
 POWERS = {"tlora": 1, "cp": 1, "tucker2": 2, "tucker3": 3, "httucker": 3, "htftucker": 4}
 
 
@@ -130,7 +132,7 @@ def ones(name: str, rank: int = 2) -> LinearAdapter:
 def test_tensors_of_ones_give_a_power_of_the_rank_and_all_have_gradients(name: str) -> None:
     adapter = ones(name, rank=3)
     assert delta(adapter).unique().item() == pytest.approx(3.0 ** POWERS[name])
-    adapter(fill(40, 1, 2, 12), toy_qkv()).sum().backward()
+    adapter(ONES_12D, toy_qkv()).sum().backward()
     assert all(parameter.grad.all() for parameter in adapter.parameters())
 
 
@@ -146,7 +148,7 @@ def test_multi_layer_tucker_of_ones() -> None:
     for block in range(3):
         adapter = multi_layer_block(shared, block)
         assert delta(adapter).unique().item() == pytest.approx(81.0)
-        adapter(fill(40, 1, 2, 12), toy_qkv()).sum().backward()
+        adapter(ONES_12D, toy_qkv()).sum().backward()
     assert all(parameter.grad.all() for parameter in shared.parameters())
 
 

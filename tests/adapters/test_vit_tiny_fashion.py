@@ -71,6 +71,8 @@ def test_the_declared_dims_are_the_models_own(vit):
         "params": sum(p.numel() for p in parameters.values()),
         "bias_params": sum(p.numel() for p in biases),
         "norm_params": (2 * len(vit.blocks) + 1) * 2 * vit.embed_dim,
+        "block_norm_params": 4 * vit.embed_dim,
+        "linear_biases": ("qkv", "proj", "fc1", "fc2"),
         "image_size": vit.patch_embed.img_size[0],
         "patch_size": vit.patch_embed.patch_size[0],
         "prefix_tokens": vit.num_prefix_tokens,

@@ -26,14 +26,27 @@ def variants(text):
         ("targets: [q, v]", 1),
         ("targets: [[q, v]]", 1),
         ("targets: [[q, v], [qkv]]", 2),
+        ("targets: all", 1),
+        ("targets: [[q, v], all]", 2),
+        ("targets: [all, [qkv, proj, fc1, fc2]]", 1),
+        ("blocks: [0, 1]", 1),
+        ("blocks: [[0], [1, 0], null]", 3),
         ("rank: 4", 1),
         ("rank: [1, 4, 8]", 3),
         ("rank: [1, 4], alpha: [1, 2, 3], targets: [[q], [v]]", 12),
         ("rank: [4, 4, 4.0]", 1),
+        ("rank: [[4, 8]], targets: [q, v]", 1),
+        ("rank: [4, [4, 8]], targets: [q, v]", 2),
     ],
 )
 def test_what_a_list_means_for_lora(settings, count):
     assert len(variants(f"methods: [{{name: lora, {settings}}}]")) == count
+
+
+def test_a_rank_per_target_is_labelled_in_the_order_of_the_targets():
+    given = "methods: [{name: lora, rank: [[4, 8], [8, 8]], targets: [%s]}]"
+    assert variants(given % "q, v") == ["lora[rank=4x8,targets=q+v]", "lora[rank=8,targets=q+v]"]
+    assert variants(given % "v, q")[0] == "lora[rank=8x4,targets=q+v]"
 
 
 def test_a_list_in_the_list_is_one_rank():

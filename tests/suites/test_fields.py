@@ -24,6 +24,7 @@ class Config:
     rank: int | tuple[int, ...] = 8
     betas: tuple[float, float] = (0.9, 0.999)
     blocks: tuple[int, ...] | None = None
+    targets: tuple[str, ...] | Literal["all"] = ("q",)
     mode: Literal["a", "b"] | float = "a"
     inner: Inner | None = None
     flag: bool = False
@@ -48,6 +49,12 @@ def read(text):
         ("blocks: []", "blocks", [()]),
         ("blocks: null", "blocks", [None]),
         ("blocks: [null, [1, 2], []]", "blocks", [None, (1, 2), ()]),
+        ("targets: [q, v]", "targets", [("q", "v")]),
+        ("targets: all", "targets", ["all"]),
+        ("targets: [all]", "targets", [("all",)]),
+        ("targets: [[q, v], [qkv]]", "targets", [("q", "v"), ("qkv",)]),
+        ("targets: [[q, v], all]", "targets", [("q", "v"), "all"]),
+        ("targets: [all, [q]]", "targets", ["all", ("q",)]),
         ("mode: [b, 2, 2.5]", "mode", ["b", 2.0, 2.5]),
         ("inner: {count: 2}", "inner", [Inner(count=2)]),
         ("inner: {count: [1, 2], rate: 1}", "inner", [Inner(count=1, rate=1.0), Inner(count=2, rate=1.0)]),
@@ -68,6 +75,18 @@ def test_what_a_list_means(text, name, values):
         (
             "blocks: [[1], 2]",
             "f:1:15: blocks[1]: 2 given, allowed: a list, each entry a whole number",
+        ),
+        (
+            "targets: al",
+            "f:1:10: targets: 'al' given, allowed: a list, each entry text, or all. Did you mean 'all'?",
+        ),
+        (
+            "targets: [[q], v]",
+            "f:1:16: targets[1]: 'v' given, allowed: a list, each entry text, or all",
+        ),
+        (
+            "blocks: 1",
+            "f:1:9: blocks: 1 given, allowed: a list, each entry a whole number, or null",
         ),
         ("inner: {rate: 1}", "f:1:1: inner: lacks count"),
         ("inner: {count: 1, rat: 1}", "f:1:19: inner.rat: unknown key 'rat'. Did you mean 'rate'?"),

@@ -48,6 +48,7 @@ OTHER_METHOD = {
     "dropout": 0.1,
     "targets": ("q", "k"),
     "init": "gaussian",
+    "blocks": (0, -1),
 }
 CHANGES = [
     *(("train", {name: value}) for name, value in OTHER_TRAIN.items()),
@@ -116,6 +117,20 @@ def test_what_a_backbone_declares_changes_the_id(monkeypatch, values):
     info = backbones.describe(BASE.backbone)
     monkeypatch.setattr(backbones, "describe", lambda name: dataclasses.replace(info, **values))
     assert run_spec(BASE).run_id != before.run_id
+
+
+def test_spellings_of_the_same_targets_and_ranks_are_one_run():
+    whole = ("qkv", "proj", "fc1", "fc2")
+    for same, other in (
+        ({"targets": "all"}, {"targets": whole}),
+        ({"targets": "all", "rank": (1, 2, 3, 4)}, {"targets": whole[::-1], "rank": (4, 3, 2, 1)}),
+        ({"rank": (4, 4)}, {"rank": 4}),
+        ({"blocks": (-1, 0)}, {"blocks": (0, -1)}),
+        ({"blocks": None}, {}),
+    ):
+        first, second = (run_spec(changed("method_config", values)) for values in (same, other))
+        assert first.run_id == second.run_id
+        assert first.trial() == second.trial() == changed("method_config", same)
 
 
 def test_ids_are_sixteen_lower_case_base32_characters():
@@ -187,6 +202,7 @@ def test_science_travels_as_json():
         ("lora", {"rank_stabilised": True}, "lora[rank=8,rank_stabilised=true]"),
         ("lora", {"dropout": 0.1}, "lora[rank=8,dropout=0.1]"),
         ("tucker3", {"rank": (3, 8, 8)}, "tucker3[rank=3x8x8]"),
+        ("lora", {"rank": (4, 8), "targets": ("q", "v")}, "lora[rank=4x8,targets=q+v]"),
         ("ia3", {}, "ia3"),
         ("adamss", {"subspaces": 10}, "adamss[subspaces=10]"),
         ("adamss", {"asa": Asa()}, "adamss[asa=default]"),

@@ -90,6 +90,20 @@ def test_the_good_one_is_good():
             {"methods": "methods: [{name: lora, targets: [q, w]}]"},
             4, 24, "methods[0].targets", ["'w' given", "qkv"],
         ),
+        (
+            {"methods": "methods: [{name: lora, targets: alls}]"},
+            4, 33, "methods[0].targets", ["'alls' given", "mean 'all'?"],
+        ),
+        (
+            {"methods": "methods: [{name: lora, targets: [all]}]"},
+            4, 24, "methods[0].targets", ["'all' given", "a list of some of q", "or all"],
+        ),
+        (
+            {"methods": "methods: [{name: lora, targets: [q, v], rank: [[1, 2, 3]]}]"},
+            4, 48, "methods[0].rank[0]", ["[1, 2, 3] given", "the 2 targets (q, v)"],
+        ),
+        ({"methods": "methods: [{name: lora, blocks: 1}]"}, 4, 32, "methods[0].blocks", ["a list"]),
+        ({"methods": "methods: [{name: lora, blocks: [1, 1]}]"}, 4, 24, "methods[0].blocks", ["each once"]),
         ({"datasets": "datasets: [{name: mnist, val: 0}]"}, 5, 31, "datasets[0].val", ["0 given"]),
         ({"t": "train: {epochs: 0}"}, 7, 17, "train.epochs", ["0 given", "at least 1"]),
         ({"t": "train: {fit: train+val}"}, 7, 1, "train", ["select_epoch", "last_epoch"]),
