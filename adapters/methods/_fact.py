@@ -35,6 +35,7 @@ class FactConfig(ChosenBlocks):
     """Settings of FacT."""
 
     rank: int = 8
+    """Rank r of U and V; the core of a tile is r x r."""
     scale: float = 1.0
     """The factor s of the update."""
     dropout: float = 0.1

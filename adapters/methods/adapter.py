@@ -41,6 +41,7 @@ class Config(InitSettings):
     """Settings of the bottleneck adapter."""
 
     placement: Placement = "parallel"
+    """Beside the MLP, after the MLP, or after the attention and after the MLP."""
     bottleneck: int = 64
     scale: float | Literal["learned"] = 0.1
     init: Init = "lora_kaiming"

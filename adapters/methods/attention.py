@@ -32,6 +32,7 @@ class Config:
     indices: tuple[int, ...] = LAST_THREE
     """Blocks, from 0; negative ones count from the end."""
     part: Literal["qkv", "proj", "full"] = "qkv"
+    """The Linears that train; `full` is both."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "indices", canonical_indices("indices", self.indices))

@@ -31,6 +31,7 @@ class Config(ChosenBlocks):
     """Settings of CP."""
 
     rank: int = 8
+    """Terms r of the sum."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

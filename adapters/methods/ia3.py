@@ -31,6 +31,7 @@ class Config(ChosenBlocks):
     """Settings of IA3."""
 
     targets: tuple[str, ...] | All = ("k", "v", "fc2")
+    """What is scaled: `fc2` at its input, other Linears and row blocks of the qkv at their output."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -61,6 +61,7 @@ class Config(ChosenBlocks):
     dropout: float = 0.0
     """On the adapter's input only."""
     targets: tuple[str, ...] | All = ("qkv",)
+    """Linears of a block, each adapted whole; or q, k, v, the row blocks of the fused qkv, apart."""
     init: Literal["kaiming", "gaussian"] = "kaiming"
     """How A starts: U(-1/sqrt(in), 1/sqrt(in)), or normal with standard deviation 1/rank."""
 

@@ -50,11 +50,13 @@ class Config(ChosenBlocks):
     rank: int = 64
     """Length r of the shard along the inputs."""
     mode: Literal["balance", "mini", "bat"] = "balance"
+    """How D changes the weight: each output its own, groups of outputs alike, or by way of W's tiles."""
     mini_rank: int = 1
     """Width m of the shard along the outputs, in mode mini; 1 gives all outputs the same change."""
     dropout: float = 0.0
     """On the adapter's input; mode bat has none."""
     targets: tuple[str, ...] | All = ("qkv",)
+    """Linears of a block, each adapted whole; or q, k, v, the row blocks of the fused qkv, apart."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

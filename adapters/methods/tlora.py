@@ -33,6 +33,7 @@ class Config(ChosenBlocks):
     """Settings of TLoRA's LoRA."""
 
     rank: int = 8
+    """Rank r of the update of each of q, k and v."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

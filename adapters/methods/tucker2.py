@@ -32,6 +32,7 @@ class Config(ChosenBlocks):
     """Settings of Tucker2."""
 
     rank: int = 8
+    """Columns r of U and of V, and both sides of each slice of the core."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

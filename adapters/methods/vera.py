@@ -44,6 +44,7 @@ class Config(ChosenBlocks):
     """Settings of VeRA."""
 
     rank: int = 256
+    """Rank r of the frozen A and B."""
     d_initial: float = 0.1
     """Start of every element of lambda_d."""
     dropout: float = 0.0

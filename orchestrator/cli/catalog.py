@@ -11,11 +11,23 @@ from orchestrator.cli.plan_text import counted_params
 
 
 @app.command()
-def methods(as_json: JsonOption = False) -> None:
+def methods(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="One of them: its equation, its settings, how a suite names it."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """The fine-tuning methods that suites may name, with what they train on a ViT-B/16 by default."""
     from adapters import backbones as packaged
     from adapters import registry
 
+    if name is not None:
+        from orchestrator.cli import method_page
+
+        found = method_page.page(name)
+        echo_json(found) if as_json else method_page.show(found)
+        return
     dims = packaged.describe("vit_base_patch16_224").dims
     rows = []
     for name in registry.names("methods"):

@@ -1,7 +1,8 @@
 """`make bench`: what the machinery costs, each figure beside what it is compared with.
 
-Writes bench.json: rows with name, unit, ours, reference, ratio, bar, holds; and machine and versions. A bar
-that is null is not set yet; a row whose bar does not hold makes the command fail.
+Writes bench.json: rows with name, unit, ours, reference, ratio, bar, holds; steps, which are the rows of
+`tests.bench.steps`; and machine and versions. A bar that is null is not set yet; a row whose bar does not
+hold makes the command fail.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import overhead
+from tests.bench import overhead, steps
 
 BENCHES: tuple[Callable[[], list[dict[str, Any]]], ...] = (
     overhead.start_up,
@@ -37,19 +39,23 @@ def main() -> int:
         ours, reference = row["ours"], row["reference"]
         row["ratio"] = None if reference is None else ours / reference
         row["holds"] = None if row["bar"] is None else ours <= row["bar"]
+    step_rows = steps.quick()
     report = {
         "rows": rows,
+        "steps": [asdict(row) for row in step_rows],
         "machine": {
             "cpu": platform.machine(),
             "cores": os.cpu_count(),
             "system": platform.system(),
         },
         "versions": {
-            name: importlib.metadata.version(name) for name in ("peftgrid", "ray", "torch", "timm")
+            name: importlib.metadata.version(name)
+            for name in ("peftgrid", "ray", "torch", "timm", "peft")
         },
     }
     out.write_text(json.dumps(report, indent=1) + "\n")
     _show(rows)
+    steps.show(step_rows)
     return int(any(row["holds"] is False for row in rows))
 
 
