@@ -121,7 +121,9 @@ class MissLinear(LinearAdapter):
         z_BNI = nn.functional.dropout(x_BNI, self.dropout, self.training)
         z_BNI = nn.functional.pad(z_BNI, (0, -base.in_features % self.rank))
         s_BNr = z_BNI.reshape(*z_BNI.shape[:-1], -1, self.rank).sum(-2)
-        delta_BNPo = torch.einsum("...r,pro->...po", s_BNr, self.wide())
+        # Multiplied for the columns that D has; in mode mini they repeat along the outputs.
+        delta_BNPm = torch.einsum("...r,prm->...pm", s_BNr, self.D)
+        delta_BNPo = delta_BNPm.repeat(*(1,) * (x_BNI.ndim - 1), 1, self.outputs // self.D.shape[2])
         return add_delta(base(x_BNI), delta_BNPo, self.parts)
 
     def merged(self, base: nn.Linear) -> tuple[Tensor, Tensor | None]:

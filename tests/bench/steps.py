@@ -7,7 +7,7 @@ every method on ViT-Ti/16 and ViT-S/16: 36 pairs of steps a method take hours on
 All ratios are to the same ViT that trains its head and takes the gradient back to the first adapted
 block (`step_models.floor`), or to HF PEFT: below 1 ours costs less. Times are medians over pairs of
 steps that alternate, with a bootstrap interval of 95 %. A/A is the floor against a second one in the
-same rounds: where its interval leaves out 1, the machine was too busy to say anything about that row.
+same rounds: where its interval is wide or leaves out 1, the machine was too busy to time that row.
 """
 
 from __future__ import annotations
