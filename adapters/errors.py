@@ -15,3 +15,11 @@ class NonFiniteError(TrialError):
 
 class StopRequested(TrialError):  # noqa: N818 - not a fault: somebody asked
     """Somebody asked the trial to stop."""
+
+
+class CheckpointError(TrialError):
+    """What was kept of a run is not of the model that its spec builds here."""
+
+
+class Preempted(StopRequested):
+    """The machine is about to be taken away."""

@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from adapters import backbones, registry
 from adapters.adapted import Adapted, adapt
-from adapters.spec import TrialSpec
+from adapters.errors import StopRequested
+from adapters.spec import TrialSpec, at_least
 from adapters.training import seeding
 from adapters.training.evaluate import Metrics, Normalise, Score, score
-from adapters.training.fit import EpochFit, Fitter
+from adapters.training.fit import Fitter
+from adapters.training.progress import EpochResult as EpochResult
+from adapters.training.progress import Progress, fit_row
+from adapters.training.snapshot import Keeper
 from adapters.training.telemetry import PeakMemory, Stopwatch, typical_epoch
 from adapters.warm import Pixels, Prepared, Warm
 
 SELECTION_METRIC = "top1"
 """The metric that picks the reported epoch, on the split that `train.select_epoch` names."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochResult:
-    """One row of a learning curve: an epoch (from 1) on one split."""
-
-    epoch: int
-    split: str
-    loss: float
-    top1: float
-    seconds: float
-    images_per_second: float
-    lr: float | None = None
-    grad_norm: float | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,37 +46,64 @@ class TrialResult:
     active_subspaces: int | None
     """Subspaces that still trained at the end; None likewise."""
     train_seconds: float
-    """All training epochs, without evaluation."""
+    """All training epochs, without evaluation, in whatever attempt they were trained."""
     epoch_seconds: float | None
-    """The median training epoch without the first one; None for a single epoch."""
+    """The median training epoch without the first one of each attempt; None if that leaves none."""
     eval_seconds: float
+    """All evaluations that came to their end, in whatever attempt."""
     images_per_second: float
     peak_memory_bytes: int | None
+    """Of this attempt."""
     data_digest: str
+    resumed_from_epoch: int | None = None
+    """Whole epochs that this attempt took over from an earlier one; None from the start."""
+    resumed_from_step: int | None = None
+    """Steps that it took over of the epoch after those."""
 
 
 class Observer(Protocol):
     """Hears of progress; either call may raise `StopRequested` to end the run."""
 
     def step(self, epoch: int, step: int, steps: int) -> None:
-        """Called before every training step and every evaluation batch (then step == steps)."""
+        """Called before every optimiser step and every evaluation batch (then step == steps)."""
 
     def epoch(self, row: EpochResult) -> None:
-        """Called with every finished epoch."""
+        """Called with every finished epoch, first with those that an earlier attempt finished."""
 
 
-def run_trial(spec: TrialSpec, metrics: Metrics, *, warm: Warm, observer: Observer) -> TrialResult:
-    """Run `spec` on `warm.device`.
+def run_trial(
+    spec: TrialSpec,
+    metrics: Metrics,
+    *,
+    warm: Warm,
+    observer: Observer,
+    keeper: Keeper | None = None,
+    micro_batch: int | None = None,
+    on_model: Callable[[Adapted], None] | None = None,
+) -> TrialResult:
+    """Run `spec` on `warm.device`, from where `keeper` has it on.
+
+    A snapshot goes to `keeper` after every `keeper.every_epochs` epochs but the last one, and where
+    the observer raises StopRequested, before that is raised on. On a CPU the resumed run's numbers
+    equal the unbroken run's bit for bit, times excepted.
+
+    `micro_batch` images at most are trained on at once; None stands for the spec's batch.
+    `on_model` is called once, with the selected epoch's weights in place.
 
     Raises DataError where images or weights are not what is declared, NonFiniteError where the loss
-    is, ValueError where the method refuses the backbone, and what torch raises (out of memory).
+    is, CheckpointError where the snapshot is of another model, ValueError where the method refuses
+    the backbone, what torch raises (out of memory), and what `keeper` and `on_model` raise (OSError).
     """
+    if micro_batch is not None:
+        at_least(1, micro_batch=micro_batch)
     info = backbones.describe(spec.backbone)
     data = warm.data(spec.dataset, spec.dataset_config, info)
     warm.frozen(spec.backbone)  # loading it is not part of what the run needs
     memory = PeakMemory(warm.device)
     adapted = build(spec, data.classes, warm)
-    return _Run(spec, metrics, adapted, data, Normalise(info, warm.device), observer).run(memory)
+    normalise = Normalise(info, warm.device)
+    run = _Run(spec, metrics, adapted, data, normalise, observer, keeper, micro_batch)
+    return run.run(memory, on_model)
 
 
 def build(spec: TrialSpec, classes: int, warm: Warm) -> Adapted:
@@ -129,37 +146,47 @@ class _Run:
         data: Prepared,
         normalise: Normalise,
         observer: Observer,
+        keeper: Keeper | None,
+        micro_batch: int | None,
     ) -> None:
         self._spec, self._metrics, self._adapted, self._data = spec, metrics, adapted, data
-        self._normalise, self._observer = normalise, observer
-        self._curve: list[EpochResult] = []
-        self._eval_seconds = 0.0
-        self._best: tuple[float, int, dict[str, Tensor]] | None = None
-
-    def run(self, memory: PeakMemory) -> TrialResult:
-        train = self._spec.train
-        images = self._data.train
-        if train.fit == "train+val":
-            images = _join(images, self._data.val)
-        fitter = Fitter(
-            self._adapted, images, train=train, seed=self._spec.seed, normalise=self._normalise
+        self._normalise, self._observer, self._keeper = normalise, observer, keeper
+        train = spec.train
+        self._images = data.train if train.fit == "train" else _join(data.train, data.val)
+        self._watched = {"best_val": "val", "oracle_test": "test"}.get(train.select_epoch)
+        self._fitter = Fitter(
+            adapted,
+            self._images,
+            train=train,
+            seed=spec.seed,
+            normalise=normalise,
+            micro_batch=micro_batch,
         )
-        watched = {"best_val": "val", "oracle_test": "test"}.get(train.select_epoch)
-        follow = "val" if train.fit == "train" else None
-        seconds: list[float] = []
-        for epoch in range(1, train.epochs + 1):
-            fit = fitter.epoch(epoch, partial(self._observer.step, epoch))
-            seconds.append(fit.seconds)
-            self._add(_fit_row(epoch, fit, len(images)))
-            for split in dict.fromkeys(name for name in (follow, watched) if name):
-                row = self._evaluate(epoch, split)
-                if split == watched:
-                    self._remember(row)
-        best_epoch, scores = self._finish(train.epochs)
+        self._progress = Progress(adapted, self._fitter, self._watched)
+        self._kept = self._progress.position
+        """Where the keeper has the run."""
+
+    def run(self, memory: PeakMemory, on_model: Callable[[Adapted], None] | None) -> TrialResult:
+        epochs = self._spec.train.epochs
+        progress = self._progress
+        from_epoch, from_step = self._resume()
+        try:
+            for row in progress.curve:
+                self._observer.epoch(row)
+            for epoch in range(1, epochs + 1):
+                self._epoch(epoch)
+                if self._keeper and epoch % self._keeper.every_epochs == 0 and epoch < epochs:
+                    self._keep()
+            best_epoch, scores = self._finish(epochs)
+        except StopRequested:
+            self._keep()
+            raise
+        if on_model is not None:
+            on_model(self._adapted)
         params = {name: p.numel() for name, p in self._adapted.adapter_parameters.items()}
         active_params, active_subspaces = _active(self._adapted)
         return TrialResult(
-            epochs=tuple(self._curve),
+            epochs=tuple(progress.curve),
             best_epoch=best_epoch,
             scores=scores,
             adapter_params=sum(params.values()),
@@ -167,23 +194,36 @@ class _Run:
             total_params=sum(p.numel() for p in self._adapted.vit.parameters()),
             active_params=active_params,
             active_subspaces=active_subspaces,
-            train_seconds=sum(seconds),
-            epoch_seconds=typical_epoch(seconds),
-            eval_seconds=self._eval_seconds,
-            images_per_second=len(images) * train.epochs / sum(seconds),
+            train_seconds=progress.train_seconds,
+            epoch_seconds=typical_epoch(progress.steady_seconds),
+            eval_seconds=progress.eval_seconds,
+            images_per_second=len(self._images) * epochs / progress.train_seconds,
             peak_memory_bytes=memory.read(),
             data_digest=self._data.digest,
+            resumed_from_epoch=from_epoch,
+            resumed_from_step=from_step,
         )
+
+    def _epoch(self, epoch: int) -> None:
+        """Train and score one epoch: what the curve has of it already is not done again."""
+        done = self._progress.splits_done(epoch)
+        if "train" not in done:
+            fit = self._fitter.epoch(epoch, partial(self._observer.step, epoch))
+            self._add(fit_row(epoch, fit, len(self._images)))
+        follow = "val" if self._spec.train.fit == "train" else None
+        for split in dict.fromkeys(name for name in (follow, self._watched) if name):
+            if split not in done:
+                self._evaluate(epoch, split)
 
     def _finish(self, last_epoch: int) -> tuple[int, dict[str, float]]:
         """Bring back the selected epoch's weights and score the test set with them, once."""
         best_epoch = last_epoch
-        if self._best is not None:
-            _, best_epoch, tensors = self._best
+        if self._progress.best is not None:
+            _, best_epoch, tensors = self._progress.best
             with torch.no_grad():
                 for name, parameter in self._adapted.trainable_parameters.items():
                     parameter.copy_(tensors[name])
-        at_best = [row for row in self._curve if row.epoch == best_epoch]
+        at_best = [row for row in self._progress.curve if row.epoch == best_epoch]
         if self._spec.train.score == "test" and not any(row.split == "test" for row in at_best):
             at_best.append(self._evaluate(best_epoch, "test"))
         scores = {}
@@ -205,7 +245,6 @@ class _Run:
             on_batch=lambda: self._observer.step(epoch, 1, 1),
         )
         seconds = watch.lap()
-        self._eval_seconds += seconds
         row = EpochResult(
             epoch=epoch,
             split=split,
@@ -219,17 +258,23 @@ class _Run:
         return row
 
     def _add(self, row: EpochResult) -> None:
-        self._curve.append(row)
-        self._observer.epoch(row)
+        self._progress.add(row)
+        self._observer.epoch(row)  # last: it may ask to stop, and then the row is done
 
-    def _remember(self, row: EpochResult) -> None:
-        """Keep the weights of the best epoch; of equals the earliest."""
-        if self._best is None or row.top1 > self._best[0]:
-            tensors = {
-                name: parameter.detach().clone()
-                for name, parameter in self._adapted.trainable_parameters.items()
-            }
-            self._best = (row.top1, row.epoch, tensors)
+    def _keep(self) -> None:
+        """Give the keeper a snapshot, unless it has the one of this position."""
+        if self._keeper is not None and self._progress.position > self._kept:
+            self._keeper.save(self._progress.snapshot())
+            self._kept = self._progress.position
+
+    def _resume(self) -> tuple[int | None, int | None]:
+        """Go to where the keeper has the run: the epochs and the further steps trained by then."""
+        kept = self._keeper.load() if self._keeper is not None else None
+        if kept is None:
+            return None, None
+        self._progress.restore(kept)
+        self._kept = self._progress.position
+        return kept.epoch, kept.step
 
 
 def _active(adapted: Adapted) -> tuple[int | None, int | None]:
@@ -240,19 +285,6 @@ def _active(adapted: Adapted) -> tuple[int | None, int | None]:
     subspaces = [hook.active_subspaces for hook in adapted.step_hooks.values()]
     known = [number for number in subspaces if number is not None]
     return sum(p.numel() for p in trained if p.requires_grad), sum(known) if known else None
-
-
-def _fit_row(epoch: int, fit: EpochFit, images: int) -> EpochResult:
-    return EpochResult(
-        epoch=epoch,
-        split="train",
-        loss=fit.loss,
-        top1=fit.top1,
-        lr=fit.lr,
-        grad_norm=fit.grad_norm,
-        seconds=fit.seconds,
-        images_per_second=images / fit.seconds,
-    )
 
 
 def _join(first: Pixels, second: Pixels) -> Pixels:

@@ -18,6 +18,8 @@ _QUIET = {
     # Train polls its workers this often; its default of 2 s would be felt at every start and end.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    # How often Train asks whether a node is about to go; a notice may be short.
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
     "RAY_enable_metrics_collection": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -25,7 +27,11 @@ _QUIET = {
 
 
 class ClusterError(RuntimeError):
-    """Ray cannot be reached or does not have what is asked for."""
+    """Ray cannot be reached."""
+
+
+class RequestError(ValueError):
+    """A job asks for more than there is."""
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,51 @@
 """The dispatcher hands runs to jobs and keeps what the driver shows. Ray makes an actor of it.
 
-It is a cache: plan and store hold the truth, jobs commit without it. Every call is idempotent or keeps
-only the newest state, so a call that Ray repeats does no harm.
+It is a cache: plan and store hold the truth, jobs commit without it, and the driver fills a new one
+when it died (`generation` tells). Every call is idempotent or keeps only the newest state, so a call
+that Ray repeats does no harm.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from suites.spec import RunSpec
 
 MAX_LAUNCHES = 3
-"""Starts of one job without a finished run in between, after which its run is not tried again."""
+"""Starts of one job without a training step in between, after which it gives up."""
 
 Answer = Literal["wait", "end"]
-EventKind = Literal["launched", "started", "training", "finished", "lost", "broken"]
+EventKind = Literal["launched", "started", "training", "finished", "elsewhere", "waiting", "broken"]
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A run whose job died before it committed."""
+class Work:
+    """A run to do, and how this time."""
 
-    run_id: str
-    job: str
-    kind: Literal["launch", "worker_lost"]
-    times: int
+    spec: RunSpec
+    reason: str | None = None
+    """Why it is attempted again, in words; None for the first time."""
+    micro_batch: int | None = None
+    """Images per backward pass; None for the whole batch at once."""
+    restart: bool = False
+    """Whether its checkpoints are to be left aside."""
+    memory_factor: int = 1
+    """How many times the memory that the suite asks for it needs."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """The process of a job, so that it can be found and told from a later one with its number."""
+
+    pid: int
+    started: str
+    """Its start time as the system has it (`/proc/<pid>/stat`), empty where there is none."""
+    node: str
+    hostname: str
 
 
 @dataclass
@@ -35,7 +53,7 @@ class JobState:
     """What the dispatcher knows of one job."""
 
     launches: int = 0
-    """Since the last finished run."""
+    """Since the last training step."""
     finished: int = 0
     current: str | None = None
     sequence: int = -1
@@ -47,11 +65,16 @@ class JobState:
     """The runs of a job that was started for them; None for one that takes from the shared queue."""
     promised: int = 0
     """How many runs a job with a queue of its own was started for."""
+    process: Process | None = None
+    ended: tuple[str, int] | None = None
+    """The attempt that it committed last."""
+    heard: float = 0.0
+    """When the job last told of progress, on the dispatcher's own monotonic clock."""
 
     @property
     def complete(self) -> bool:
         """Whether a job with a queue of its own has none of its runs left, not even a lost one."""
-        return self.own is not None and self.finished == self.promised
+        return self.own is not None and self.finished >= self.promised
 
 
 @dataclass(frozen=True)
@@ -63,38 +86,56 @@ class Event:
     run_id: str | None
     at: float
     status: str = ""
-    detail: dict[str, float | str | None] = field(default_factory=dict)
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class News:
+    """What the driver hears when it polls."""
+
+    generation: str
+    """Another one than before: the dispatcher died and knows nothing."""
+    events: list[Event]
+    total: int
+    """How many events there were so far: what to poll from next."""
+    jobs: dict[str, JobState]
+    silent: dict[str, float]
+    """Seconds since each job with a run in hand told of progress."""
+    queued: frozenset[str]
 
 
 class Dispatcher:
     """Queue of runs, state of jobs, log of events."""
 
     def __init__(self) -> None:
-        self._specs: dict[str, RunSpec] = {}
+        self._generation = secrets.token_hex(4)
+        self._work: dict[str, Work] = {}
         self._queue: deque[str] = deque()
         self._jobs: dict[str, JobState] = {}
-        self._lost: list[Lost] = []
-        self._lost_times: dict[str, int] = {}
-        self._events: list[Event] = []
+        self._events: deque[Event] = deque()
+        self._dropped = 0
         self._closed = False
         self._stopping = False
 
     # --- the driver's side ---------------------------------------------------------------------
 
-    def add(self, specs: list[RunSpec]) -> None:
-        """Queue runs for any job, in order, first the one that suits what a job has loaded."""
-        for spec in specs:
-            if spec.run_id not in self._specs:
-                self._specs[spec.run_id] = spec
-                self._queue.append(spec.run_id)
+    def add(self, works: list[Work], *, first: bool = False) -> None:
+        """Queue runs for any job, in order; a run that is queued or in hand already stays there."""
+        taken = {*self._queue, *(state.current for state in self._jobs.values())}
+        new = [work for work in works if work.spec.run_id not in taken]
+        self._work |= {work.spec.run_id: work for work in new}
+        ids = [work.spec.run_id for work in new]
+        if first:
+            self._queue.extendleft(reversed(ids))
+        else:
+            self._queue.extend(ids)
 
-    def assign(self, job: str, specs: list[RunSpec]) -> None:
-        """Queue runs for one job alone, which ends after them."""
-        for spec in specs:
-            self._specs[spec.run_id] = spec
+    def assign(self, job: str, works: list[Work], *, in_hand: int = 0) -> None:
+        """Queue runs for one job alone, which ends after them and those it has `in_hand`."""
+        self._work |= {work.spec.run_id: work for work in works}
         state = self._job(job)
-        state.own = deque(spec.run_id for spec in specs)
-        state.promised = len(specs)
+        state.own = deque(work.spec.run_id for work in works)
+        state.promised = len(works) + in_hand
 
     def close(self) -> None:
         """No more runs will come: a job that finds the queue empty ends."""
@@ -104,45 +145,49 @@ class Dispatcher:
         """Every job stops its run at the next step and ends."""
         self._stopping = True
 
-    def requeue(self, lost: Lost) -> None:
-        """Put a lost run back at the front of the queue it came from."""
-        own = self._job(lost.job).own
-        (self._queue if own is None else own).appendleft(lost.run_id)
-
-    def poll(self, since: int) -> tuple[list[Event], dict[str, JobState], list[Lost]]:
-        """Events from number `since` on, the jobs, and the runs lost since the last poll."""
-        lost, self._lost = self._lost, []
-        return self._events[since:], self._jobs, lost
+    def poll(self, since: int) -> News:
+        """Events from number `since` on, which are then forgotten, and how things stand."""
+        while self._events and self._dropped < since:
+            self._events.popleft()
+            self._dropped += 1
+        now = time.monotonic()
+        queues = (self._queue, *(s.own for s in self._jobs.values() if s.own is not None))
+        return News(
+            generation=self._generation,
+            events=list(self._events),
+            total=self._dropped + len(self._events),
+            jobs=self._jobs,
+            silent={name: now - s.heard for name, s in self._jobs.items() if s.current},
+            queued=frozenset(run for queue in queues for run in queue),
+        )
 
     # --- a job's side --------------------------------------------------------------------------
 
-    def launched(self, job: str) -> bool:
+    def launched(self, job: str, process: Process) -> bool:
         """A process of `job` began; what an earlier one had in hand is lost. False: give up."""
         state = self._job(job)
+        if state.process == process:
+            return state.launches <= MAX_LAUNCHES
+        state.process, state.heard = process, time.monotonic()
         state.launches += 1
-        self._event("launched", job, None)
-        hopeless = state.launches > MAX_LAUNCHES
-        if state.current is not None:
-            times = self._lost_times[state.current] = self._lost_times.get(state.current, 0) + 1
-            kind: Literal["launch", "worker_lost"] = "worker_lost" if state.steps else "launch"
-            self._lost.append(Lost(state.current, job, kind, times))
-            self._event("lost", job, state.current)
-            state.current = None
+        lost = {"lost": state.current, "steps": state.steps, "pid": process.pid}
+        self._drop(state)
         state.sequence = -1
-        return not hopeless
+        self._event("launched", job, None, detail=lost)
+        return state.launches <= MAX_LAUNCHES
 
     def broken(self, job: str, error: str) -> None:
         """A job cannot work at all on this installation."""
         self._event("broken", job, None, detail={"error": error})
 
-    def next(self, job: str, sequence: int, loaded: tuple[str, str] | None) -> RunSpec | Answer:
+    def next(self, job: str, sequence: int, loaded: tuple[str, str] | None) -> Work | Answer:
         """The run number `sequence` of `job`, the same when asked again.
 
         `loaded` is the (backbone, dataset) that the job holds; a run of that pair is preferred.
         """
         state = self._job(job)
         if sequence == state.sequence and state.current is not None:
-            return self._specs[state.current]
+            return self._work[state.current]
         if self._stopping:
             return "end"
         queue = self._queue if state.own is None else state.own
@@ -152,39 +197,55 @@ class Dispatcher:
         queue.remove(run_id)
         state.sequence, state.current = sequence, run_id
         state.epoch = state.step = state.steps = 0
-        state.epochs = self._specs[run_id].science["train"]["epochs"]
+        state.epochs = self._work[run_id].spec.science["train"]["epochs"]
+        state.heard = time.monotonic()
         self._event("started", job, run_id)
-        return self._specs[run_id]
+        return self._work[run_id]
 
     def progress(self, job: str, run_id: str, epoch: int, step: int, steps: int) -> bool:
         """Note how far a run is; True asks the job to stop it."""
         state = self._job(job)
+        if state.current is None:  # a dispatcher that began after the run did
+            state.current = run_id
         if state.current == run_id:
             if state.steps == 0:
                 self._event("training", job, run_id)
             state.epoch, state.step, state.steps = epoch, step, steps
+            state.launches, state.heard = 0, time.monotonic()
         return self._stopping
 
-    def give_up(self, lost: Lost) -> None:
-        """A lost run is not tried again."""
-        self._job(lost.job).promised -= 1
-
-    def finished(
-        self, job: str, run_id: str, status: str, detail: dict[str, float | str | None]
-    ) -> None:
-        """A run of `job` is committed."""
+    def elsewhere(self, job: str, run_id: str, claim: dict[str, Any]) -> None:
+        """`job` did not begin a run, since another driver's job has opened an attempt at it."""
         state = self._job(job)
         if state.current == run_id:
-            state.current = None
-            state.launches = 0
+            self._drop(state)
+            self._event("elsewhere", job, run_id, detail=claim)
+
+    def waiting(self, job: str, why: str) -> None:
+        """`job` cannot go on for a while; it is no stall."""
+        state = self._job(job)
+        state.heard = time.monotonic()
+        self._event("waiting", job, state.current, detail={"why": why})
+
+    def finished(self, job: str, run_id: str, status: str, detail: dict[str, Any]) -> None:
+        """An attempt of `job` is committed; `detail` has its number."""
+        state, ended = self._job(job), (run_id, detail["attempt"])
+        if state.ended != ended:
+            state.ended, state.current, state.launches = ended, None, 0
             state.finished += 1
             self._event("finished", job, run_id, status, detail)
 
     # -------------------------------------------------------------------------------------------
 
+    def _drop(self, state: JobState) -> None:
+        """What the job has in hand will not be finished by it."""
+        if state.current is not None and state.own is not None:
+            state.promised -= 1
+        state.current = None
+
     def _preferred(self, queue: deque[str], loaded: tuple[str, str] | None) -> str:
         for run_id in queue:
-            spec = self._specs[run_id]
+            spec = self._work[run_id].spec
             if (spec.backbone, spec.dataset) == loaded:
                 return run_id
         return queue[0]
@@ -198,6 +259,6 @@ class Dispatcher:
         job: str,
         run_id: str | None,
         status: str = "",
-        detail: dict[str, float | str | None] | None = None,
+        detail: dict[str, Any] | None = None,
     ) -> None:
         self._events.append(Event(kind, job, run_id, time.time(), status, detail or {}))

@@ -1,29 +1,30 @@
-"""The driver: starts Ray Train jobs, follows them through the dispatcher, and ends with the suite."""
+"""The driver: plans, holds the suite's lease, starts Ray and follows the suite to its end."""
 
 from __future__ import annotations
 
-import itertools
+import getpass
+import os
 import signal
+import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
-from typing import Any
 
-from orchestrator import cluster, packages, provenance, retry, rows
-from orchestrator.dispatch import Dispatcher, Event, JobState, Lost
+from orchestrator import cluster, packages, provenance, rows
+from orchestrator.dispatch import Dispatcher, Work
+from orchestrator.foreman import Foreman
 from orchestrator.job import JobConfig
 from orchestrator.jobs import Jobs
+from orchestrator.ledger import Ledger
 from orchestrator.outcome import Outcome, View
 from orchestrator.plan import Plan, make_plan
+from results.lease import Lease
 from results.store import Store
-from suites.spec import RunSpec
 from suites.suite import Suite
-
-POLL_SECONDS = 0.2
-DRAIN_SECONDS = 30.0
-"""How long a first signal waits for the jobs to stop at their next step."""
 
 
 def drive(
@@ -32,28 +33,38 @@ def drive(
     view: View,
     *,
     retry_failed: bool = False,
+    restart: bool = False,
     address: str | None = None,
     max_parallel: int | None = None,
     began: float | None = None,
 ) -> Outcome:
     """Run what is missing of `suite`; commit every attempt to `store`.
 
-    `began` is the monotonic clock at the user's prompt. Raises ClusterError where Ray cannot be had.
-    The caller has checked that nothing the suite needs is absent.
+    `restart` leaves checkpoints aside. `began` is the monotonic clock at the user's prompt. Raises
+    LeaseHeldError where another driver has the suite, RequestError where a job asks for more than
+    there is, ClusterError where Ray cannot be had. The caller has checked that nothing the suite
+    needs is absent.
     """
     plan = make_plan(suite, store)
-    save(suite, store, plan)
     if not plan.to_do(retry_failed=retry_failed):
+        save(suite, store, plan)
         return Outcome(left=_left(plan))
-    view.note("starting Ray")
-    limit = suite.execution.max_parallel
-    wanted = max_parallel or (None if limit == "auto" else limit)
-    threads = suite.resources.cpus
-    with cluster.running(address, cpus=None, threads=threads) as ray_cluster:
-        parallel = _fitting(suite, ray_cluster, wanted)
-        drive_ = _Drive(suite, store, view, ray_cluster, parallel, began or time.monotonic())
-        with _signals(drive_):
-            return drive_.run(plan, retry_failed)
+    _check_request(suite, address)
+    owner = {"command": " ".join(sys.argv), "user": getpass.getuser(), "host": socket.gethostname()}
+    with Lease.take(store, suite.name, info=owner) as lease:
+        ledger = Ledger(store, suite.retry, lease.name, view.note)
+        _close_what_a_dead_driver_left(suite, ledger, plan)
+        plan = make_plan(suite, store)
+        save(suite, store, plan)
+        view.note("starting Ray")
+        limit = suite.execution.max_parallel
+        wanted = max_parallel or (None if limit == "auto" else limit)
+        with cluster.running(address, cpus=None, threads=suite.resources.cpus) as ray_cluster:
+            foreman = _foreman(suite, store, view, ray_cluster, lease, wanted, began)
+            with _signals(foreman):
+                return _rounds(
+                    foreman, suite, store, plan, retry_failed=retry_failed, restart=restart
+                )
 
 
 def save(suite: Suite, store: Store, plan: Plan) -> None:
@@ -65,221 +76,128 @@ def save(suite: Suite, store: Store, plan: Plan) -> None:
     store.save_plan(suite.name, suite.digest, suite.text, planned, suite.overrides)
 
 
+def _rounds(
+    foreman: Foreman, suite: Suite, store: Store, plan: Plan, *, retry_failed: bool, restart: bool
+) -> Outcome:
+    """Execute the cells, then the finals that their selection makes, until nothing is left."""
+    outcome, tried = foreman.outcome, set[str]()
+    while outcome.signal is None and outcome.problem is None:
+        ready = [
+            run.cell.spec
+            for run in plan.to_do(retry_failed=retry_failed)
+            if run.cell.spec.run_id not in tried
+        ]
+        if not ready:
+            break
+        tried |= {spec.run_id for spec in ready}
+        foreman.execute([Work(spec, restart=restart) for spec in ready])
+        if not suite.groups():
+            break
+        plan = make_plan(suite, store)
+        foreman.patiently(partial(save, suite, store, plan))
+    foreman.call("stop" if outcome.signal else "close")
+    outcome.left = _left(make_plan(suite, store))
+    return outcome
+
+
+def _foreman(
+    suite: Suite,
+    store: Store,
+    view: View,
+    ray_cluster: cluster.Cluster,
+    lease: Lease,
+    wanted: int | None,
+    began: float | None,
+) -> Foreman:
+    import ray
+
+    gpus = _gpus_per_job(suite, ray_cluster.gpus)
+    # On a dead dispatcher Ray starts another and repeats the calls that were not answered.
+    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Dispatcher)
+    dispatcher = actor.remote()
+    execution = suite.execution
+    template = JobConfig(
+        name="",
+        dispatcher=dispatcher,
+        store=str(store.path),
+        threads=suite.resources.cpus,
+        gpu_share=gpus,
+        rooms=packages.found(),
+        provenance=provenance.of_source(),
+        lease=lease.name,
+        checkpoint_every_epochs=execution.checkpoint_every_epochs,
+        stall_after=execution.stall_after_seconds,
+        time_limit=execution.time_limit_seconds,
+        models=suite.keep.models,
+        memory=suite.resources.memory_bytes,
+    )
+    return Foreman(
+        suite,
+        Jobs(template, ray_cluster.scratch),
+        dispatcher,
+        Ledger(store, suite.retry, lease.name, view.note, memory=suite.resources.memory_bytes),
+        lease,
+        view,
+        parallel=_fitting(suite, ray_cluster, gpus, wanted),
+        began=began or time.monotonic(),
+    )
+
+
+def _close_what_a_dead_driver_left(suite: Suite, ledger: Ledger, plan: Plan) -> None:
+    """Rows for the attempts that earlier drivers of this suite opened and never closed."""
+    specs = {run.cell.spec.run_id: run.cell.spec for run in plan.runs}
+    for run_id, claim in ledger.store.open_claims().items():
+        holder = str(claim.get("lease") or f"{suite.name}.0")
+        if run_id in specs and holder.rpartition(".")[0] == suite.name:
+            error = f"the driver that had started it is gone (lease {holder})"
+            ledger.close(specs[run_id], claim, "stopped", error=error)
+
+
 def _left(plan: Plan) -> int:
     """Wanted runs that have not ended."""
     ended = ("succeeded", "failed")
     return sum(count for status, count in plan.counts().items() if status not in ended)
 
 
-def _fitting(suite: Suite, ray_cluster: cluster.Cluster, wanted: int | None) -> int:
-    """How many jobs fit at once."""
-    gpus = _gpus_per_job(suite, ray_cluster)
-    if gpus > ray_cluster.gpus or suite.resources.cpus > ray_cluster.cpus:
-        raise cluster.ClusterError(
-            f"a job of this suite asks for {suite.resources.cpus} CPUs and {gpus:g} GPUs; "
-            f"Ray has {ray_cluster.cpus} CPUs and {ray_cluster.gpus:g} GPUs"
+def _check_request(suite: Suite, address: str | None) -> None:
+    """What an embedded Ray could never give is refused before it is started."""
+    cores = len(os.sched_getaffinity(0))
+    if address is None and suite.resources.cpus > cores:
+        raise cluster.RequestError(
+            f"resources.cpus: {suite.resources.cpus} given, allowed: at most the {cores} of this "
+            "machine"
         )
-    fit = ray_cluster.cpus // suite.resources.cpus
+
+
+def _fitting(suite: Suite, ray_cluster: cluster.Cluster, gpus: float, wanted: int | None) -> int:
+    """How many jobs fit at once; RequestError where not even one does."""
+    cpus = suite.resources.cpus
+    if gpus > ray_cluster.gpus or cpus > ray_cluster.cpus:
+        raise cluster.RequestError(
+            f"resources: {cpus} CPUs and {gpus:g} GPUs given for a job, allowed: at most the "
+            f"{ray_cluster.cpus} CPUs and {ray_cluster.gpus:g} GPUs that Ray has"
+        )
+    fit = ray_cluster.cpus // cpus
     if gpus:
         fit = min(fit, int(ray_cluster.gpus / gpus))
     return min(fit, wanted) if wanted else fit
 
 
-def _gpus_per_job(suite: Suite, ray_cluster: cluster.Cluster) -> float:
+def _gpus_per_job(suite: Suite, there: float) -> float:
     """`auto` is one GPU where Ray has any, else none."""
     gpus = suite.resources.gpus
-    return float(ray_cluster.gpus > 0) if gpus == "auto" else gpus
-
-
-class _Drive:
-    """One suite being driven."""
-
-    def __init__(
-        self,
-        suite: Suite,
-        store: Store,
-        view: View,
-        ray_cluster: cluster.Cluster,
-        parallel: int,
-        began: float,
-    ) -> None:
-        import ray
-
-        self._suite, self._store, self._view = suite, store, view
-        self._parallel, self._began = parallel, began
-        self._dispatcher = ray.remote(num_cpus=0, max_restarts=0)(Dispatcher).remote()
-        self._batches: Iterator[list[RunSpec]] = iter(())
-        self._specs: dict[str, RunSpec] = {}
-        self._left: set[str] = set()
-        self._seen = 0
-        self._outcome = Outcome()
-        self._deadline = 0.0
-        self._numbers = itertools.count(1)
-        template = JobConfig(
-            name="",
-            dispatcher=self._dispatcher,
-            store=str(store.path),
-            threads=suite.resources.cpus,
-            gpu_share=_gpus_per_job(suite, ray_cluster),
-            rooms=packages.found(),
-            provenance=provenance.of_source(),
-        )
-        self._jobs = Jobs(template, ray_cluster.scratch)
-
-    def run(self, plan: Plan, retry_failed: bool) -> Outcome:
-        """Execute the cells, then the finals that their selection makes, until nothing is left."""
-        tried: set[str] = set()
-        while self._outcome.signal is None and self._outcome.problem is None:
-            ready = [
-                run.cell.spec
-                for run in plan.to_do(retry_failed=retry_failed)
-                if run.cell.spec.run_id not in tried
-            ]
-            if not ready:
-                break
-            tried |= {spec.run_id for spec in ready}
-            self._execute(ready)
-            if not self._suite.groups():
-                break
-            plan = make_plan(self._suite, self._store)
-            save(self._suite, self._store, plan)
-        self._call("stop" if self._outcome.signal else "close")
-        self._outcome.left = _left(make_plan(self._suite, self._store))
-        return self._outcome
-
-    def interrupt(self, number: int) -> None:
-        """First signal: stop at the next step. Second: stop now."""
-        if self._outcome.signal is None:
-            self._outcome.signal = number
-            self._deadline = time.monotonic() + DRAIN_SECONDS
-            self._view.note("stopping at the next step; a second signal stops at once")
-        else:
-            self._deadline = time.monotonic()
-
-    # -------------------------------------------------------------------------------------------
-
-    def _execute(self, specs: list[RunSpec]) -> None:
-        if not self._jobs.alive():
-            self._view.note("starting jobs, 10 to 20 s")
-        self._specs |= {spec.run_id: spec for spec in specs}
-        self._left = {spec.run_id for spec in specs}
-        per_job = self._suite.execution.runs_per_job
-        if per_job == "unlimited":
-            self._call("add", specs)
-            for _ in range(min(self._parallel, len(specs)) - len(self._jobs.alive())):
-                self._jobs.start(f"{self._suite.name}-{next(self._numbers)}")
-        else:
-            firsts = range(0, len(specs), per_job)
-            self._batches = iter([specs[first : first + per_job] for first in firsts])
-        asked_to_stop = False
-        while self._left:
-            # Asked before the poll: what a job told before it ended is then known after it.
-            dead = self._jobs.why_dead()
-            states = self._poll()
-            if per_job != "unlimited" and self._outcome.signal is None:
-                self._start_batches(states)
-            if self._outcome.signal is not None:
-                if not asked_to_stop:
-                    self._call("stop")
-                    asked_to_stop = True
-                busy = [s for s in states.values() if s.current]
-                if not busy or time.monotonic() > self._deadline:
-                    self._close_open_claims("stopped")
-                    return
-            if dead is not None and self._left and self._jobs.why_dead() is not None:
-                self._outcome.problem = self._outcome.problem or dead
-            if self._outcome.problem is not None:
-                return
-            time.sleep(POLL_SECONDS)
-
-    def _start_batches(self, states: dict[str, JobState]) -> None:
-        """Keep as many jobs with runs of their own as fit."""
-        ended = {name for name, state in states.items() if state.complete}
-        room = self._parallel - len(self._jobs.alive() - ended)
-        for batch in itertools.islice(self._batches, max(0, room)):
-            name = batch[0].run_id
-            self._call("assign", name, batch)
-            self._jobs.start(name)
-
-    def _poll(self) -> dict[str, JobState]:
-        """Take in what happened since the last poll."""
-        polled: tuple[list[Event], dict[str, JobState], list[Lost]] = self._call("poll", self._seen)
-        events, states, lost = polled
-        self._seen += len(events)
-        for event in events:
-            self._take(event)
-        for item in lost:
-            self._take_lost(item)
-        ended = self._outcome.succeeded + self._outcome.failed
-        total = ended + len(self._left)
-        self._view.update(self._outcome.succeeded, self._outcome.failed, total, states)
-        return states
-
-    def _take(self, event: Event) -> None:
-        outcome = self._outcome
-        if event.kind == "training" and outcome.seconds_to_first_step is None:
-            outcome.seconds_to_first_step = time.monotonic() - self._began
-        outcome.started += event.kind == "started"
-        if event.kind == "broken":
-            outcome.problem = str(event.detail["error"])
-        if event.kind == "finished" and event.run_id in self._left:
-            self._left.discard(event.run_id)
-            outcome.succeeded += event.status == "succeeded"
-            if event.status == "failed":
-                outcome.failed += 1
-                outcome.failures.append((event.run_id, str(event.detail["error"])))
-        self._view.event(event, self._specs.get(event.run_id or ""))
-
-    def _take_lost(self, lost: Lost) -> None:
-        """Record the attempt that died with its job; try the run again while its budget lasts."""
-        decision = retry.decide(lost.kind, lost.times)
-        self._close(lost.run_id, "failed", kind=lost.kind, error=decision.reason)
-        self._view.note(f"{lost.run_id}: {decision.reason}")
-        if decision.again:
-            self._call("requeue", lost)
-        else:
-            self._call("give_up", lost)
-            self._left.discard(lost.run_id)
-            self._outcome.failed += 1
-            self._outcome.failures.append((lost.run_id, decision.reason))
-
-    def _close_open_claims(self, status: str) -> None:
-        for run_id in self._left:
-            self._close(run_id, status)
-
-    def _close(
-        self, run_id: str, status: str, *, kind: str | None = None, error: str | None = None
-    ) -> None:
-        """Commit a row for the attempt of a run that was opened and not closed, if there is one."""
-        claim = self._store.open_claims().get(run_id)
-        if claim is not None:
-            row = rows.attempt(
-                self._specs[run_id],
-                number=claim["attempt"],
-                status=status,
-                failure_kind=kind,
-                error=error,
-                started_at=None,
-                job=claim["job"],
-                hostname=claim["hostname"],
-            )
-            self._store.commit(row)
-
-    def _call(self, verb: str, *args: Any) -> Any:
-        import ray
-
-        return ray.get(getattr(self._dispatcher, verb).remote(*args))
+    return float(there > 0) if gpus == "auto" else gpus
 
 
 @contextmanager
-def _signals(drive_: _Drive) -> Iterator[None]:
+def _signals(foreman: Foreman) -> Iterator[None]:
     """SIGINT and SIGTERM go to the drive, where this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        drive_.interrupt(number)
+        foreman.interrupt(number)
 
     previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -7,29 +7,43 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import ray
 
 from orchestrator import failures, packages
-from results.record import Attempt
+from orchestrator.dispatch import Process, Work
+from orchestrator.ledger import log_path
+from orchestrator.patience import patiently
+from orchestrator.process import start_time
+from orchestrator.reporter import Reporter
+from results.record import Attempt, Epoch
 from results.store import Store
-from suites.spec import RunSpec
 
 if TYPE_CHECKING:
+    from adapters.adapted import Adapted
+    from adapters.checkpoint import CheckpointFolder
     from adapters.training.evaluate import Metrics
-    from adapters.trial import EpochResult
     from adapters.warm import Warm
+    from suites.spec import RunSpec
+
+T = TypeVar("T")
 
 WAIT_SECONDS = 0.2
 """Between two questions of a job that has nothing to do."""
-REPORT_SECONDS = 0.25
-"""Between two progress messages of a run."""
+PROCESS_ENDS = ("preempted", "worker_lost")
+"""Failures after which the process does no more: its machine goes, or its device is beyond use."""
+NEVER = 2**62
+"""Epochs between checkpoints where only a stop or a notice makes one."""
+MODEL_BYTES = 16_000_000
+"""Largest model that `store: {models: final}` keeps."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +60,29 @@ class JobConfig:
     """What the driver's Python finds for the four packages."""
     provenance: dict[str, Any]
     """`git_commit` and `git_dirty` of the program's source, where it is a checkout."""
+    lease: str
+    """Of the driver that started the job: its claims carry it."""
+    checkpoint_every_epochs: int | Literal["never"]
+    stall_after: float
+    """Seconds without progress after which the process ends itself."""
+    time_limit: float | None
+    """Seconds that one attempt may take."""
+    models: str
+    """Which trained models are kept: final, all or none."""
+    memory: int | None
+    """Bytes of host memory that the job asks for."""
 
 
 def loop(config: dict[str, Any]) -> None:
     """Ray Train's `train_loop_per_worker`."""
     job: JobConfig = config["job"]
-    if not ray.get(job.dispatcher.launched.remote(job.name)):
+    process = Process(
+        pid=os.getpid(),
+        started=start_time(os.getpid()),
+        node=ray.get_runtime_context().get_node_id(),
+        hostname=socket.gethostname(),
+    )
+    if not ray.get(job.dispatcher.launched.remote(job.name, process)):
         return
     try:
         packages.same_as(job.rooms)
@@ -60,13 +91,13 @@ def loop(config: dict[str, Any]) -> None:
         ray.get(job.dispatcher.broken.remote(job.name, str(error)))
         return
     os.environ["HF_HUB_OFFLINE"] = "1"  # weights are fetched before a suite runs, never inside it
-    _Worker(job).serve()
+    _Worker(job, process).serve()
 
 
 class _Worker:
     """One process of a job."""
 
-    def __init__(self, job: JobConfig) -> None:
+    def __init__(self, job: JobConfig, process: Process) -> None:
         import torch
         from ray.train.torch import get_device
 
@@ -74,55 +105,74 @@ class _Worker:
         from results import metrics
 
         torch.set_num_threads(job.threads)
-        self._job = job
+        self._job, self._process = job, process
         self._store = Store.open(job.store)
         self._warm: Warm = Warm(get_device())
         self._metrics: Metrics = {
             name: module.compute for name, module in metrics.all_metrics().items()
         }
-        self._environment = _environment(self._warm, job)
+        self._environment = _environment(self._warm, job) | {"node": process.node}
 
     def serve(self) -> None:
-        """Pull, run, commit, until the dispatcher says that there is no more."""
+        """Pull, run, commit, until the dispatcher says that there is no more, or the node goes."""
         sequence, loaded = 0, None
         while True:
-            answer = ray.get(self._job.dispatcher.next.remote(self._job.name, sequence, loaded))
-            if answer == "end":
+            work = ray.get(self._job.dispatcher.next.remote(self._job.name, sequence, loaded))
+            if work == "end":
                 return
-            if answer == "wait":
+            if work == "wait":
                 time.sleep(WAIT_SECONDS)
                 continue
-            spec: RunSpec = answer
-            attempt = self._attempt(spec)
-            detail = {
-                "test_top1": attempt.metrics.get("test/top1"),
-                "val_top1": attempt.metrics.get("val/top1"),
-                "wall_seconds": attempt.wall_seconds,
-                "error": attempt.error,
-            }
-            ray.get(
-                self._job.dispatcher.finished.remote(
-                    self._job.name, spec.run_id, attempt.status, detail
-                )
-            )
             sequence += 1
-            loaded = (spec.backbone, spec.dataset)
+            if not self._do(work):
+                return
+            loaded = (work.spec.backbone, work.spec.dataset)
 
-    def _attempt(self, spec: RunSpec) -> Attempt:
-        """Run `spec` and commit what came out, a failure like a success."""
-        from adapters.errors import StopRequested
+    def _do(self, work: Work) -> bool:
+        """Attempt a run and tell the dispatcher; False where this process should do no more."""
+        run_id, dispatcher = work.spec.run_id, self._job.dispatcher
+        other = self._store.open_claim(run_id)
+        if other is not None and other.get("lease") != self._job.lease:
+            ray.get(dispatcher.elsewhere.remote(self._job.name, run_id, other))
+            return True
+        attempt, epochs = self._attempt(work)
+        won = self._commit(attempt, epochs)
+        detail = {
+            "attempt": attempt.attempt,
+            "test_top1": attempt.metrics.get("test/top1"),
+            "val_top1": attempt.metrics.get("val/top1"),
+            "wall_seconds": attempt.wall_seconds,
+            "error": attempt.error,
+            "kind": attempt.failure_kind,
+        }
+        status = attempt.status if won else "superseded"
+        ray.get(dispatcher.finished.remote(self._job.name, run_id, status, detail))
+        return attempt.failure_kind not in PROCESS_ENDS
+
+    def _attempt(self, work: Work) -> tuple[Attempt, list[Epoch]]:
+        """Run it, and describe what came out, a failure like a success."""
+        from adapters.errors import Preempted, StopRequested
         from adapters.trial import run_trial
         from orchestrator import rows
 
-        started, clock = datetime.now(UTC), time.perf_counter()
-        number = self._store.claim(
-            spec.run_id,
-            {"job": self._job.name, "hostname": socket.gethostname(), "pid": os.getpid()},
-        )
-        reporter = _Reporter(self._job, spec.run_id)
+        spec, started, clock = work.spec, datetime.now(UTC), time.perf_counter()
+        number = self._claim(work)
+        folder = self._checkpoints(work, number)
+        model: dict[str, Any] = {}
+        reporter = Reporter(self._job, spec.run_id, log_path(self._store, spec.run_id, number))
         outcome: dict[str, Any]
         try:
-            result = run_trial(spec.trial(), self._metrics, warm=self._warm, observer=reporter)
+            result = run_trial(
+                spec.trial(),
+                self._metrics,
+                warm=self._warm,
+                observer=reporter,
+                keeper=folder,
+                micro_batch=work.micro_batch,
+                on_model=lambda adapted: model.update(self._model(spec, number, adapted)),
+            )
+        except Preempted as error:
+            outcome = {"status": "failed", "failure_kind": "preempted", "error": str(error)}
         except StopRequested:
             outcome = {"status": "stopped"}
         except Exception as error:  # noqa: BLE001 - a failed run is a row; the suite goes on
@@ -134,49 +184,74 @@ class _Worker:
                 "evidence": evidence,
             }
         else:
-            outcome = {"status": "succeeded", **rows.of_result(result)}
+            outcome = {"status": "succeeded", **rows.of_result(result), **model}
+            reporter.curve = list(result.epochs)  # with what an attempt before this one trained
+        finally:
+            reporter.close(folder.reasons)
         attempt = rows.attempt(
             spec,
             number=number,
             started_at=started,
             wall_seconds=time.perf_counter() - clock,
             job=self._job.name,
+            adapted=work.micro_batch is not None or None,
             **self._environment,
             **outcome,
         )
-        self._store.commit(attempt, rows.epochs(spec.run_id, number, reporter.curve))
-        return attempt
+        return attempt, rows.epochs(spec.run_id, number, reporter.curve)
 
+    def _claim(self, work: Work) -> int:
+        """Open an attempt, as soon as the storage takes it."""
+        info = {
+            "job": self._job.name,
+            "hostname": self._process.hostname,
+            "pid": self._process.pid,
+            "node": self._process.node,
+            "lease": self._job.lease,
+            "reason": work.reason,
+        }
+        return self._patiently(lambda: self._store.claim(work.spec.run_id, info))
 
-class _Reporter:
-    """Tells the dispatcher how far a run is, without waiting for it, and hears whether to stop."""
+    def _checkpoints(self, work: Work, number: int) -> CheckpointFolder:
+        """Where the run's resumable state is."""
+        from adapters.checkpoint import CheckpointFolder
 
-    def __init__(self, job: JobConfig, run_id: str) -> None:
-        self._job, self._run_id = job, run_id
-        self._answer: Any = None
-        self._last = 0.0
-        self.curve: list[EpochResult] = []
-
-    def step(self, epoch: int, step: int, steps: int) -> None:
-        """Called before every step; raises StopRequested once the driver asked for it."""
-        from adapters.errors import StopRequested
-
-        if time.monotonic() - self._last < REPORT_SECONDS:
-            return
-        if self._answer is not None:
-            ready, _ = ray.wait([self._answer], timeout=0)
-            if not ready:
-                return
-            if ray.get(self._answer):
-                raise StopRequested(f"stopped at epoch {epoch}, step {step} of {steps}")
-        self._last = time.monotonic()
-        self._answer = self._job.dispatcher.progress.remote(
-            self._job.name, self._run_id, epoch, step, steps
+        every = self._job.checkpoint_every_epochs
+        folder = CheckpointFolder(
+            self._store.path / "checkpoints" / work.spec.run_id,
+            spec_hash=work.spec.run_id,
+            semantics=work.spec.science["semantics"],
+            attempt=number,
+            every_epochs=NEVER if every == "never" else every,
         )
+        if work.restart:
+            folder.clear()
+        return folder
 
-    def epoch(self, row: EpochResult) -> None:
-        """Keep the row of the learning curve for the commit."""
-        self.curve.append(row)
+    def _model(self, spec: RunSpec, number: int, adapted: Adapted) -> dict[str, Any]:
+        """Store what was trained, where the suite wants it kept; the columns that name it."""
+        from adapters.saved import to_bytes
+        from results.models import save_model
+
+        keep = self._job.models
+        if keep == "none" or (keep == "final" and spec.train["score"] == "none"):
+            return {}
+        data = to_bytes(adapted)
+        if keep == "final" and len(data) > MODEL_BYTES:
+            return {}
+        return self._patiently(lambda: save_model(self._store, spec.run_id, number, data))
+
+    def _commit(self, attempt: Attempt, epochs: list[Epoch]) -> bool:
+        """Close the attempt, as soon as the storage takes it. False: it was closed before."""
+        won = self._patiently(lambda: self._store.commit(attempt, epochs))
+        if attempt.status == "succeeded":
+            shutil.rmtree(self._store.path / "checkpoints" / attempt.run_id, ignore_errors=True)
+        return won
+
+    def _patiently(self, write: Callable[[], T]) -> T:
+        """Try until the storage takes it; waiting is no stall."""
+        dispatcher, name = self._job.dispatcher, self._job.name
+        return patiently(write, lambda text: dispatcher.waiting.remote(name, text))
 
 
 def _environment(warm: Warm, job: JobConfig) -> dict[str, Any]:

@@ -32,13 +32,18 @@ class Jobs:
         self._template, self._scratch = template, scratch
         self._threads: dict[str, _JobThread] = {}
 
-    def start(self, name: str) -> None:
-        """Start the Ray Train job `name`; it runs once Ray has room for it."""
+    def start(self, name: str, memory_factor: int = 1) -> None:
+        """Start the Ray Train job `name`; it runs once Ray has room for it.
+
+        `memory_factor` multiplies the memory that the suite asks for, where it asks for any.
+        """
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
 
         job = dataclasses.replace(self._template, name=name)
         resources = {"CPU": float(job.threads)} | ({"GPU": job.gpu_share} if job.gpu_share else {})
+        if job.memory is not None:
+            resources["memory"] = float(job.memory * memory_factor)
         trainer = TorchTrainer(
             loop,
             train_loop_config={"job": job},
@@ -59,9 +64,12 @@ class Jobs:
         """The jobs whose `fit()` has not returned."""
         return {name for name, thread in self._threads.items() if thread.is_alive()}
 
-    def why_dead(self) -> str | None:
-        """Once jobs were started and none is alive: the first error, or that there was none."""
-        if not self._threads or self.alive():
-            return None
+    @property
+    def started(self) -> set[str]:
+        """Every job so far."""
+        return set(self._threads)
+
+    def why_ended(self) -> str:
+        """The last error of a job that ended, or that there was none."""
         errors = [str(thread.error) for thread in self._threads.values() if thread.error]
-        return errors[0] if errors else "every job ended although runs were left"
+        return errors[-1] if errors else "jobs ended one after another without a finished run"

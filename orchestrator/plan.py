@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Plan:
 
 def make_plan(suite: Suite, store: Store | None) -> Plan:
     """Expand `suite` and look each cell up; without a store nothing is known to be done."""
-    states = store.states() if store else {}
+    states = _with_retries(store) if store else {}
     absent = _Absent()
     cells = list(suite.cells())
     chosen, waiting = finals(suite, store)
@@ -72,6 +73,16 @@ def make_plan(suite: Suite, store: Store | None) -> Plan:
         for cell in {each.spec.run_id: each for each in cells + chosen}.values()
     )
     return Plan(runs, tuple(waiting), absent.commands)
+
+
+def _with_retries(store: Store) -> dict[str, RunState]:
+    """The states of all runs; one whose retry was decided and never begun counts as stopped."""
+    states = store.states()
+    for (run_id, attempt), decision in store.decisions().items():
+        state = states.get(run_id)
+        if state and (state.status, state.attempt) == ("failed", attempt) and decision["again"]:
+            states[run_id] = dataclasses.replace(state, status="stopped")
+    return states
 
 
 def finals(suite: Suite, store: Store | None) -> tuple[list[Cell], list[WaitingFinals]]:

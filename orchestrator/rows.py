@@ -33,6 +33,7 @@ def of_result(result: TrialResult) -> dict[str, Any]:
         "eval_seconds": result.eval_seconds,
         "images_per_second": result.images_per_second,
         "peak_memory_bytes": result.peak_memory_bytes,
+        "resumed_from_epoch": result.resumed_from_epoch,
     }
 
 

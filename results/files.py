@@ -59,6 +59,7 @@ def parquet_bytes(table: pa.Table, name: str) -> bytes:
     """A small Parquet file of table `name`, without what only pays for many rows."""
     sink = pa.BufferOutputStream()
     options = {"use_dictionary": False, "write_statistics": False, "store_schema": False}
+    options["write_page_checksum"] = True  # so that a bit that flips on a disk is noticed
     with pq.ParquetWriter(sink, table.schema, compression="none", **options) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({_TABLE_KEY: name, _VERSION_KEY: str(SCHEMA_VERSION)})
@@ -71,7 +72,7 @@ def read_parquet(path: Path, name: str, columns: tuple[Column, ...]) -> pa.Table
 
     Whatever is wrong with the file is a ValueError or an OSError.
     """
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         if (file.metadata.metadata or {}).get(_TABLE_KEY.encode()) != name.encode():
             raise ValueError(f"not a file of the table {name}")
         table = file.read(columns=[column.name for column in columns], use_threads=False)

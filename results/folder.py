@@ -13,7 +13,17 @@ FORMAT = 1
 """Of the folder's layout. A newer one is refused; tables have a version of their own."""
 
 MARKER = "store.json"
-FOLDERS = ("claims", "attempts", "epochs", "models", "plans")
+FOLDERS = (
+    "claims",
+    "attempts",
+    "epochs",
+    "plans",
+    "decisions",
+    "models",
+    "checkpoints",
+    "lease",
+    "logs",
+)
 _KEY = "peftgrid_store"
 
 

@@ -7,7 +7,7 @@ versions read with nulls.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import pyarrow as pa
 
@@ -17,16 +17,22 @@ SCHEMA_VERSION = 2
 STATUSES = ("succeeded", "failed", "stopped", "pruned")
 """How an attempt can end. queued, running, missing and waiting come from plans and claims."""
 
-FAILURE_KINDS = (
+FailureKind = Literal[
     "launch",
     "data",
     "user_error",
     "non_finite",
-    "out_of_memory",
+    "out_of_memory_host",
+    "out_of_memory_device",
     "worker_lost",
+    "stalled",
+    "timeout",
+    "preempted",
     "storage",
     "unknown",
-)
+]
+"""Why an attempt failed. Which of them are tried again is `orchestrator.retry`."""
+FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
 TEXT = pa.string()
 INT = pa.int64()

@@ -5,6 +5,11 @@
     epochs/<run_id>.<n>.<random>.parquet       its epochs, named by its row with their digest
     attempts/<run_id>.<n>.parquet              attempt n is closed: this file is the commit
     plans/<suite>.<digest8>.<n>.parquet|.yaml  the n-th plan of the suite and the suite's text
+    decisions/<run_id>.<n>.json                whether the run was tried again after attempt n, and why
+    checkpoints/<run_id>/                      resumable state of a run that is not finished
+    models/<run_id>.<n>.<random>.safetensors   what a finished run trained (see `results.models`)
+    lease/<suite>.<n>.*                        the drivers of a suite (see `results.lease`)
+    logs/<run_id>.<n>.log                      what a process wrote as it crashed or hung
 
 Claims and attempts are opened by exclusive create (see `results.files`): of any number of
 processes that close one attempt, one wins and the others change nothing. Reading needs no
@@ -17,7 +22,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -26,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from results import schema, views
+from results.checks import check_name, check_rows
 from results.errors import StoreError as StoreError
 from results.files import create_exclusive, parquet_bytes, read_parquet
 from results.folder import open_folder
@@ -34,7 +39,6 @@ from results.record import Attempt, Epoch, PlanRow, from_row, to_table
 if TYPE_CHECKING:
     import pandas as pd
 
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _UNREADABLE = (pa.ArrowException, ValueError, OSError)
 
 
@@ -71,7 +75,7 @@ class Store:
 
     def claim(self, run_id: str, info: Mapping[str, Any]) -> int:
         """Open the next attempt at a run; its number, above every claim and attempt of the run."""
-        _check_name("run_id", run_id)
+        check_name("run_id", run_id)
         taken = [
             int(parts[1])
             for folder in ("claims", "attempts")
@@ -87,7 +91,7 @@ class Store:
 
     def commit(self, attempt: Attempt, epochs: Sequence[Epoch] = ()) -> bool:
         """Close an attempt, for good. False where it was closed before: then nothing is changed."""
-        _check_name("run_id", attempt.run_id)
+        check_name("run_id", attempt.run_id)
         key = attempt.run_id, attempt.attempt
         assert all((e.run_id, e.attempt) == key for e in epochs), "epochs of another attempt"
         stem = f"{attempt.run_id}.{attempt.attempt}"
@@ -115,7 +119,7 @@ class Store:
         overrides: Sequence[str] = (),
     ) -> None:
         """Keep a plan and the suite's text; where it equals the suite's latest plan, do nothing."""
-        _check_name("suite", suite)
+        check_name("suite", suite)
         assert rows, "a plan without cells"
         assert all((row.suite, row.suite_digest) == (suite, digest) for row in rows)
         number = max((n for name, n, _ in self._plan_files() if name == suite), default=0)
@@ -204,6 +208,39 @@ class Store:
                 claims[claim["run_id"]] = claim
         return claims
 
+    def open_claim(self, run_id: str) -> dict[str, Any] | None:
+        """The latest claim of one run if its attempt is not closed; lists no folder."""
+        number = 1
+        while (self.path / "claims" / f"{run_id}.{number + 1}.json").exists():
+            number += 1
+        stem = f"{run_id}.{number}"
+        if (self.path / "attempts" / f"{stem}.parquet").exists():
+            return None
+        try:
+            claim: dict[str, Any] = json.loads((self.path / "claims" / f"{stem}.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        return claim
+
+    def save_decision(self, run_id: str, attempt: int, decision: Mapping[str, Any]) -> None:
+        """Keep what was decided after a failed attempt; the first decision stands."""
+        check_name("run_id", run_id)
+        path = self.path / "decisions" / f"{run_id}.{attempt}.json"
+        create_exclusive(path, json.dumps(decision).encode())
+
+    def decisions(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """What was decided after failed attempts: `again` and `reason`, by run and attempt."""
+        found: dict[tuple[str, int], dict[str, Any]] = {}
+        if not (self.path / "decisions").exists():  # a store of an older version
+            return found
+        for path in self._files("decisions"):
+            try:
+                run_id, number, _ = path.name.split(".")
+                found[run_id, int(number)] = dict(json.loads(path.read_bytes()))
+            except (OSError, ValueError, TypeError) as error:
+                self._bad[path] = f"not a decision: {error}"
+        return found
+
     def runs_frame(self) -> pd.DataFrame:
         """`runs()` as a data frame: integers and flags stay nullable, maps are dicts."""
         import pandas as pd
@@ -257,7 +294,7 @@ class Store:
         for path in paths:
             try:
                 table = read_parquet(path, name, columns)
-                _check_rows(path, name, table)
+                check_rows(path, name, table)
             except _UNREADABLE as error:
                 self._bad[path] = str(error)
             else:
@@ -265,29 +302,5 @@ class Store:
                 yield table
 
 
-def _check_rows(path: Path, name: str, table: pa.Table) -> None:
-    """ValueError unless the rows belong to the name: a renamed copy must not count twice."""
-    stem = path.name.split(".")
-    if name == "plans":
-        held = {
-            (suite, digest[:8], number)
-            for suite, digest, number in zip(
-                *(table.column(c).to_pylist() for c in ("suite", "suite_digest", "plan")),
-                strict=True,
-            )
-        }
-        expected: tuple[str | int, ...] = (stem[0], stem[1], int(stem[2]))
-    else:
-        held = set(zip(*(table.column(c).to_pylist() for c in ("run_id", "attempt")), strict=True))
-        expected = (stem[0], int(stem[1]))
-    if held != {expected} or (name == "attempts" and len(table) != 1):
-        raise ValueError(f"holds {sorted(held, key=str)}, allowed by its name: {expected}")
-
-
 def _plan_table(rows: Sequence[PlanRow], number: int, overrides: Sequence[str]) -> pa.Table:
     return to_table((row.to_row(plan=number, overrides=overrides) for row in rows), schema.PLANS)
-
-
-def _check_name(what: str, name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{what}: {name!r} given, allowed: letters, digits, _ and -")

@@ -16,12 +16,13 @@ from suites.axes import AXES, Axes, read_axes, read_excludes, read_overrides, re
 from suites.document import MAX_BYTES, Node, Problem, SuiteError, override, parse
 from suites.fields import Choice, Settings
 from suites.protocol import SET_BY_PROTOCOL, Final, Protocol, Select
-from suites.schema import Execution, Header, Resources
+from suites.schema import Execution, Header, Keep, Resources, Retry
 from suites.suite import Suite
 
 __all__ = ["Problem", "SuiteError", "load", "loads"]
 
-_OTHER_KEYS = (*AXES, "overrides", "exclude", "grids", "protocol", "resources", "execution")
+_FIXED = {"resources": Resources, "execution": Execution, "retry": Retry, "store": Keep}
+_OTHER_KEYS = (*AXES, "overrides", "exclude", "grids", "protocol", *_FIXED)
 
 
 def load(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
@@ -58,8 +59,9 @@ def loads(text: str, *, file: str = "<text>", overrides: Sequence[str] = ()) -> 
     override(root, overrides, problems)
     given = root.value
     header = fields.one(Header, root, problems, extra=_OTHER_KEYS)
-    resources = _fixed(Resources, given.get("resources"), problems)
-    execution = _fixed(Execution, given.get("execution"), problems)
+    fixed: dict[str, Any] = {
+        key: _fixed(cls, given.get(key), problems) for key, cls in _FIXED.items()
+    }
     assembly = Assembly(
         overrides=read_overrides(given["overrides"], problems) if "overrides" in given else [],
         excludes=read_excludes(given["exclude"], problems) if "exclude" in given else [],
@@ -79,8 +81,7 @@ def loads(text: str, *, file: str = "<text>", overrides: Sequence[str] = ()) -> 
     if problems:
         raise SuiteError(problems)
     assert header is not None
-    assert resources is not None
-    assert execution is not None
+    assert None not in fixed.values()
     canonical = json.dumps(root.plain(), sort_keys=True, separators=(",", ":"))
     return Suite(
         name=header.suite,
@@ -89,8 +90,10 @@ def loads(text: str, *, file: str = "<text>", overrides: Sequence[str] = ()) -> 
         text=text,
         overrides=tuple(overrides),
         digest=hashlib.sha256(canonical.encode()).hexdigest(),
-        resources=resources,
-        execution=execution,
+        resources=fixed["resources"],
+        execution=fixed["execution"],
+        retry=fixed["retry"],
+        keep=fixed["store"],
         protocol=protocol,
         blocks=tuple(assembly.blocks),
         varying=assembly.varying(protocol.grid if protocol else ()),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from suites.expand import Block, Cell, Recipes, cell, trials
 from suites.protocol import Candidate, Group, Protocol, groups
-from suites.schema import Execution, Resources
+from suites.schema import Execution, Keep, Resources, Retry
 
 __all__ = ["Candidate", "Cell", "Group", "Suite"]
 
@@ -27,6 +27,8 @@ class Suite:
     """SHA-256 (hex) of what the file says with the overrides applied; style does not matter."""
     resources: Resources
     execution: Execution
+    retry: Retry
+    keep: Keep
     protocol: Protocol | None
     blocks: tuple[tuple[Block, Recipes], ...] = field(repr=False)
     varying: tuple[str, ...]

@@ -67,5 +67,5 @@ class Stopwatch:
 
 
 def typical_epoch(seconds: list[float]) -> float | None:
-    """The median epoch without the first, which warms up; None if there was only one."""
-    return statistics.median(seconds[1:]) if len(seconds) > 1 else None
+    """The median of epochs that were trained whole in a warm process; None if there was none."""
+    return statistics.median(seconds) if seconds else None

@@ -19,6 +19,7 @@ _USAGE = {
     "QueryError",
     "PackageError",
     "UnknownNameError",
+    "RequestError",
 }
 """Errors that the user can mend, by class name: importing the classes here would cost every start."""
 
@@ -31,6 +32,8 @@ def main() -> None:
         names = {cls.__name__ for cls in type(error).__mro__}
         if "ClusterError" in names:
             fail(str(error), ExitCode.UNREACHABLE)
+        elif "LeaseHeldError" in names:
+            fail(str(error), ExitCode.HELD)
         elif names & _USAGE:
             fail(str(error), ExitCode.USAGE)
         else:

@@ -104,6 +104,9 @@ def explain(
     attempts.sort(key=lambda row: row["attempt"])
     spec = json.loads(described["spec"])
     suites = sorted({row["suite"] for row in planned})
+    decisions = opened.decisions()
+    for row in attempts:
+        row["decision"] = decisions.get((row["run_id"], row["attempt"]), {}).get("reason")
     if as_json:
         echo_json({"run_id": ids.pop(), "suites": suites, "spec": spec, "attempts": attempts})
         return
@@ -123,8 +126,12 @@ def _explain_attempt(row: dict[str, Any]) -> None:
     if row["status"] == "succeeded":
         scores = ", ".join(f"{name} {value:.4f}" for name, value in row["metrics"])
         echo(f"  epoch {row['best_epoch']} by {row['select_epoch']}: {scores}")
+    if row["resumed_from_epoch"] is not None:
+        echo(f"  went on from a checkpoint with {row['resumed_from_epoch']} whole epochs")
     if row["error"]:
-        echo(f"  {row['failure_kind']}: {row['error']}")
+        echo(f"  {row['failure_kind'] or row['status']}: {row['error']}")
+    if row["decision"]:
+        echo(f"  then: {row['decision']}")
     if row["evidence"]:
         echo("  " + row["evidence"].rstrip().replace("\n", "\n  "))
 

@@ -64,15 +64,25 @@ def plan(
     suite: SuiteArgument,
     store: StoreOption = DEFAULT_STORE,
     overrides: SetOption = None,
+    diff: Annotated[
+        bool,
+        typer.Option("--diff", help="Show what changed since the suite was last run, and why."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a suite asks for and what the store already has; start nothing."""
+    from orchestrator.cli.diff_text import print_diff
     from orchestrator.cli.plan_text import print_plan
+    from orchestrator.diff import compare
     from orchestrator.plan import make_plan
 
-    loaded = _load(suite, overrides)
-    planned = make_plan(loaded, _existing(store))
-    print_plan(loaded, planned, as_json)
+    loaded, existing = _load(suite, overrides), _existing(store)
+    planned = make_plan(loaded, existing)
+    if diff:
+        stored = existing.plan(loaded.name) if existing else []
+        print_diff(loaded, compare(loaded, planned, stored), as_json)
+    else:
+        print_plan(loaded, planned, as_json)
 
 
 @app.command()
@@ -99,13 +109,28 @@ def resume(
     overrides: SetOption = None,
     address: AddressOption = None,
     max_parallel: ParallelOption = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="From the start instead of from checkpoints.")
+    ] = False,
     dry_run: DryRunOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Start the missing, unfinished and failed runs of a suite; finished ones are never repeated."""
+    """Start the missing, unfinished and failed runs of a suite; finished ones are never repeated.
+
+    Failed runs go on from their newest checkpoint, with fresh retry budgets.
+    """
     _drive(
-        suite, store, overrides, address, max_parallel, dry_run, quiet, as_json, retry_failed=True
+        suite,
+        store,
+        overrides,
+        address,
+        max_parallel,
+        dry_run,
+        quiet,
+        as_json,
+        retry_failed=True,
+        restart=restart,
     )
 
 
@@ -120,6 +145,7 @@ def _drive(
     as_json: bool,
     *,
     retry_failed: bool,
+    restart: bool = False,
 ) -> None:
     began = time.monotonic() - _process_age()
     from rich.console import Console
@@ -150,6 +176,7 @@ def _drive(
             store,
             view,
             retry_failed=retry_failed,
+            restart=restart,
             address=address,
             max_parallel=max_parallel,
             began=began,
@@ -218,10 +245,11 @@ def _load(source: str, overrides: list[str] | None) -> Suite:
 
 
 def _existing(path: Path) -> Store | None:
-    """The store if there is one; a path that cannot be one is an error."""
+    """The store if there is one; a path that cannot be one is an error, an empty folder may become one."""
     from results.store import Store
 
-    return Store.open(path.resolve()) if path.exists() else None
+    is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    return None if is_new else Store.open(path.resolve())
 
 
 def _process_age() -> float:

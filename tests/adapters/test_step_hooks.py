@@ -166,7 +166,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit() -> None:
     second.vit.load_state_dict(tensors, strict=False)
     for path, hook in second.step_hooks.items():
         hook.load_hook_state(state[path])
-    resumed._optimizer.load_state_dict(copy.deepcopy(made._optimizer.state_dict()))
+    resumed.optimizer.load_state_dict(copy.deepcopy(made.optimizer.state_dict()))
     for epoch in (3, 4):
         made.epoch(epoch, lambda step, steps: None)
         resumed.epoch(epoch, lambda step, steps: None)

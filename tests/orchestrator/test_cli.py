@@ -65,7 +65,7 @@ def test_validate_counts_the_runs(peftgrid, good):
         ("seeds: 2", "seeds: 2\nseeds: 3", ":8:1:", "seeds"),
         ("seeds: 2", "seeds: 2\nexclude: [{dataset: shapes_location}]", ":", "0 cells"),
         ("seeds: 2", "seeds: 2\nexclude: [{method: full}]", ":8:", "full"),
-        ("seeds: 2", "seeds: 2\nresources: {memory: 4}", ":8:13:", "memory"),
+        ("seeds: 2", "seeds: 2\nresources: {memory: 4}", ":8:21:", "1MiB"),
     ],
 )
 @pytest.mark.parametrize("command", ["validate", "plan", "run"])

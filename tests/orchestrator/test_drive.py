@@ -9,8 +9,11 @@ import time
 
 import pytest
 
+import adapters
+from adapters import backbones
 from orchestrator.driver import drive
 from orchestrator.plan import make_plan
+from results.models import model_of
 from results.store import Store
 
 pytestmark = pytest.mark.ray
@@ -77,6 +80,10 @@ def test_every_run_of_a_suite_succeeds_and_shows_its_scores(driven):
         assert dict(row["versions"])["torch"]
         assert row["dataset_group"] == "structured"
         assert row["wall_seconds"] > row["train_seconds"] > 0
+        model = model_of(store, row)
+        assert row["model_bytes"] == model.stat().st_size
+        loaded = adapters.load(backbones.create(row["backbone"]), model)
+        assert loaded.method == row["method"]
     # Two training epochs, two validations, and the test set once.
     curve = store.epochs().to_pylist()
     assert sorted((e["epoch"], e["split"]) for e in curve if e["run_id"] == rows[0]["run_id"]) in (
@@ -195,6 +202,10 @@ def test_a_worker_that_is_killed_leaves_a_row_and_its_run_is_done_again(
     lost = [row for row in store.attempts().to_pylist() if row["status"] == "failed"]
     assert [(row["run_id"], row["attempt"]) for row in lost] == [(killed[0], 1)]
     assert lost[0]["failure_kind"] in ("worker_lost", "launch")
+    decision = store.decisions()[killed[0], 1]
+    assert decision["again"]
+    assert lost[0]["failure_kind"] in decision["reason"]
+    assert not any((store.path / "checkpoints").iterdir()), "finished runs leave none behind"
     assert science(store) == science(undisturbed)
 
 

@@ -17,6 +17,7 @@ import pytest
 
 import results
 from results import files, schema
+from results.folder import FOLDERS
 from results.record import Attempt, Epoch
 from results.store import Store, StoreError
 
@@ -335,13 +336,7 @@ def test_making_a_store_twice_or_at_once_is_one_store(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         stores = list(pool.map(lambda _: Store.open(tmp_path / "a" / "b", create=True), range(16)))
     assert {s.path for s in stores} == {tmp_path / "a" / "b"}
-    assert sorted(p.name for p in stores[0].path.iterdir()) == [
-        "attempts",
-        "claims",
-        "epochs",
-        "plans",
-        "store.json",
-    ]
+    assert sorted(p.name for p in stores[0].path.iterdir()) == sorted((*FOLDERS, "store.json"))
 
 
 def refuse_writing(monkeypatch):

@@ -53,9 +53,9 @@ def test_the_good_one_is_good():
             3, 11, "backbone", ["'vit_tiny_fashon'", "vit_tiny_fashion"],
         ),
         ({"t": "train: {ephocs: 3}"}, 7, 9, "train.ephocs", ["mean 'epochs'?", "batch_size"]),
-        ({"r": "resources: {memory: 3}"}, 7, 13, "resources.memory", ["unknown key", "cpus, gpus"]),
-        ({"r": "execution: {time_limit: 3m}"}, 7, 13, "execution.time_limit", ["unknown key"]),
-        ({"r": "retry: {worker_lost: 3}"}, 7, 1, "retry", ["unknown key"]),
+        ({"r": "resources: {ram: 3}"}, 7, 13, "resources.ram", ["unknown key", "cpus, gpus"]),
+        ({"r": "execution: {time: 3m}"}, 7, 13, "execution.time", ["unknown key"]),
+        ({"r": "retries: {worker_lost: 3}"}, 7, 1, "retries", ["unknown key"]),
         ({"e": "exclude: [{method: linaer}]"}, 7, 20, "exclude[0].method", ["mean 'linear'?"]),
         ({"e": "exclude: [{metod: linear}]"}, 7, 12, "exclude[0].metod", ["mean 'method'?"]),
         # Wrong types.

@@ -1,0 +1,309 @@
+"""The foreman of one drive: keeps jobs staffed, takes in what happened, decides about what was lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from orchestrator import process
+from orchestrator.dispatch import Event, News, Process, Work
+from orchestrator.jobs import Jobs
+from orchestrator.ledger import Ledger
+from orchestrator.outcome import Outcome, View
+from orchestrator.patience import patiently
+from orchestrator.staff import Staff
+from results.lease import Lease, Observer
+from results.schema import FailureKind
+from suites.suite import Suite
+
+T = TypeVar("T")
+
+POLL_SECONDS = 0.2
+DRAIN_SECONDS = 30.0
+"""How long a first signal waits for the jobs to stop at their next step."""
+SILENT_SECONDS = 2.0
+"""Beyond `stall_after`, which a process that can run at all ends itself by."""
+OTHERS_SECONDS = 2.0
+"""Between two looks at runs that another driver has in hand."""
+MAX_DEATHS = 3
+"""Jobs that may end one after another without a finished run, per job that runs at a time."""
+
+
+class Foreman:
+    """One suite being driven. The driver calls `execute` for each round of runs."""
+
+    def __init__(
+        self,
+        suite: Suite,
+        jobs: Jobs,
+        dispatcher: Any,
+        ledger: Ledger,
+        lease: Lease,
+        view: View,
+        *,
+        parallel: int,
+        began: float,
+    ) -> None:
+        self.outcome = Outcome()
+        self._suite, self._jobs, self._dispatcher = suite, jobs, dispatcher
+        self._ledger, self._lease, self._view = ledger, lease, view
+        ledger.give_up = lambda: self.outcome.signal is not None
+        self._parallel, self._began = parallel, began
+        self._staff = Staff(suite, jobs, self.call, view, parallel=parallel)
+        self._work: dict[str, Work] = {}
+        self._left: set[str] = set()
+        self._later: list[tuple[float, Work]] = []
+        """Runs that are tried again, not before a moment of the monotonic clock."""
+        self._others: dict[str, Observer] = {}
+        """Runs that another driver has in hand, with an observer of its lease."""
+        self._looked = 0.0
+        self._seen = 0
+        self._generation: str | None = None
+        self._ended: set[str] = set()
+        """Jobs whose end has been taken in."""
+        self._deaths = 0
+        self._killed: dict[int, str] = {}
+        """Processes killed because they were silent, with what was seen."""
+        self._deadline = 0.0
+
+    def interrupt(self, number: int) -> None:
+        """First signal: stop at the next step. Second: stop now."""
+        if self.outcome.signal is None:
+            self.outcome.signal = number
+            self._deadline = time.monotonic() + DRAIN_SECONDS
+            self._view.note("stopping at the next step; a second signal stops at once")
+        else:
+            self._deadline = time.monotonic()
+
+    def execute(self, works: list[Work]) -> None:
+        """Return when all of them have ended, or a signal or a problem ends the drive."""
+        self._work |= {work.spec.run_id: work for work in works}
+        self._left = {work.spec.run_id for work in works}
+        self._staff.queue(works)
+        asked_to_stop = False
+        while self._left:
+            # Asked before the poll: what a job told before it ended is then known after it.
+            alive = self._jobs.alive()
+            news = self._poll()
+            self._take_ended(alive, news)
+            self._take_due()
+            self._take_others()
+            self._watch(news)
+            if self._lease.lost:
+                self.outcome.problem = "another driver took over this suite"
+            if self.outcome.signal is not None:
+                if not asked_to_stop:
+                    self.call("stop")
+                    asked_to_stop = True
+                busy = [state for state in news.jobs.values() if state.current]
+                if not busy or time.monotonic() > self._deadline:
+                    self._close_open_claims()
+                    return
+            elif self._deaths > MAX_DEATHS * self._parallel:
+                self.outcome.problem = self._jobs.why_ended()
+            elif self.outcome.problem is None:
+                self._staff.fill(news, len(self._left) - len(self._others))
+            if self.outcome.problem is not None:
+                return
+            time.sleep(POLL_SECONDS)
+
+    def call(self, verb: str, *args: Any, **options: Any) -> Any:
+        """Ask the dispatcher."""
+        import ray
+
+        return ray.get(getattr(self._dispatcher, verb).remote(*args, **options))
+
+    def patiently(self, write: Callable[[], T]) -> T:
+        """Do it once the storage takes it, unless a signal came."""
+        return patiently(write, self._view.note, give_up=self._ledger.give_up)
+
+    # --- taking in -----------------------------------------------------------------------------
+
+    def _poll(self) -> News:
+        news: News = self.call("poll", self._seen)
+        if self._generation not in (None, news.generation):
+            self._view.note("the dispatcher died and was started again")
+            self._refill()
+            self._seen, self._generation = 0, news.generation
+            news = self.call("poll", 0)
+        self._seen, self._generation = news.total, news.generation
+        for event in news.events:
+            self._take(event)
+        ended = self.outcome.succeeded + self.outcome.failed
+        self._view.update(
+            self.outcome.succeeded, self.outcome.failed, ended + len(self._left), news.jobs
+        )
+        return news
+
+    def _take(self, event: Event) -> None:
+        outcome, run_id = self.outcome, event.run_id or ""
+        if event.kind == "training" and outcome.seconds_to_first_step is None:
+            outcome.seconds_to_first_step = time.monotonic() - self._began
+        outcome.started += event.kind == "started"
+        if event.kind == "waiting":
+            self._view.note(f"{event.job}: {event.detail['why']}")
+        if event.kind == "broken":
+            outcome.problem = str(event.detail["error"])
+        if event.kind == "launched":
+            self._take_lost(event.job, event.detail["lost"], event.detail["pid"], event.detail)
+        if event.kind == "elsewhere" and run_id in self._left:
+            self._others[run_id] = Observer(self._ledger.store, str(event.detail.get("lease")))
+        if event.kind == "finished" and run_id in self._left:
+            self._deaths = 0
+            self._take_finished(run_id, event)
+        work = self._work.get(run_id)
+        self._view.event(event, work.spec if work else None)
+
+    def _take_finished(self, run_id: str, event: Event) -> None:
+        match event.status:
+            case "succeeded":
+                self._left.discard(run_id)
+                self.outcome.succeeded += 1
+            case "failed":
+                detail = event.detail
+                self._decide(run_id, detail["attempt"], detail["kind"], str(detail["error"]))
+            case "superseded":
+                self._view.note(f"{run_id}: a result came late, its attempt was closed before")
+                self._look_up([run_id])
+            case _:  # stopped: it stays among what is left
+                pass
+
+    def _decide(self, run_id: str, attempt: int, kind: FailureKind, error: str) -> None:
+        """Try a failed run again, now or later, or count it as failed."""
+        decision, work = self._ledger.ended(self._work[run_id], attempt, kind)
+        self._view.note(f"{run_id}: {decision.reason}")
+        if work is None:
+            self._left.discard(run_id)
+            self.outcome.failed += 1
+            self.outcome.failures.append((run_id, error))
+            return
+        self._work[run_id] = work
+        self._later.append((time.monotonic() + decision.wait_seconds, work))
+
+    def _take_due(self) -> None:
+        now = time.monotonic()
+        due = [work for moment, work in self._later if moment <= now]
+        self._later = [(moment, work) for moment, work in self._later if moment > now]
+        if due and self.outcome.signal is None:
+            self._staff.queue(due, first=True)
+
+    def _take_ended(self, alive: set[str], news: News) -> None:
+        """Jobs that are gone, with whatever they had in hand."""
+        for name in self._jobs.started - alive - self._ended:
+            self._ended.add(name)
+            self._deaths += 1
+            current = news.jobs[name].current if name in news.jobs else None
+            self._take_lost(name, current, None, {"steps": 1})
+
+    def _take_lost(
+        self, job: str, current: str | None, live: int | None, detail: dict[str, Any]
+    ) -> None:
+        """What a job had in hand before its process `live` (None: before it ended) is lost."""
+        claims = {
+            run_id: claim
+            for run_id, claim in self._ledger.store.open_claims().items()
+            if run_id in self._left
+            and self._ledger.is_ours(claim)
+            and claim.get("job") == job
+            and claim.get("pid") != live
+        }
+        for run_id, claim in claims.items():
+            self._close_lost(run_id, claim, began=bool(detail["steps"]))
+        waiting = {work.spec.run_id for _, work in self._later}
+        rest = {current, *(self._staff.runs_of(job) if live is None else ())}
+        self._look_up(run for run in rest if run in self._left - claims.keys() - waiting)
+
+    def _close_lost(self, run_id: str, claim: dict[str, Any], *, began: bool) -> None:
+        """A row for an attempt whose process is gone, and whether it is tried again."""
+        spec, attempt, pid = self._work[run_id].spec, int(claim["attempt"]), int(claim["pid"])
+        log = self._ledger.log(run_id, attempt)
+        dumped = log if log and log.startswith("Timeout (") else None
+        stalled = dumped or self._killed.get(pid)
+        kind: FailureKind = "stalled" if stalled else "worker_lost" if began else "launch"
+        error = (
+            f"no progress for {self._suite.execution.stall_after_seconds:g} s"
+            if stalled
+            else f"process {pid} on {claim['hostname']} ended without a result"
+        )
+        if self._ledger.close(spec, claim, "failed", kind=kind, error=error, evidence=stalled):
+            self._decide(run_id, attempt, kind, error)
+        else:
+            self._look_up([run_id])
+
+    def _look_up(self, runs: Iterable[str]) -> None:
+        """Runs that nobody has in hand: done after all, or to be queued."""
+        runs = list(runs)
+        if not runs:
+            return
+        states, again = self._ledger.store.states(), []
+        for run_id in runs:
+            state = states.get(run_id)
+            if state is not None and state.status == "succeeded":
+                self._left.discard(run_id)
+                self.outcome.succeeded += 1
+            else:
+                again.append(self._work[run_id])
+        if again and self.outcome.signal is None:
+            self._staff.queue(again, first=True)
+
+    def _refill(self) -> None:
+        """Tell a new dispatcher what the old one knew; jobs tell it themselves what they do."""
+        claims = self._ledger.store.open_claims()
+        in_hand = {
+            run_id for run_id in self._left & claims.keys() if self._ledger.is_ours(claims[run_id])
+        }
+        waiting = {work.spec.run_id for _, work in self._later} | self._others.keys() | in_hand
+        for name in self._jobs.alive():
+            works = self._staff.works_of(name)
+            rest = [work for work in works if work.spec.run_id in self._left - waiting]
+            held = sum(work.spec.run_id in in_hand for work in works)
+            if works:
+                self.call("assign", name, rest, in_hand=held)
+        self._look_up(self._left - waiting - self._staff.apart())
+
+    # --- others, silence, the end --------------------------------------------------------------
+
+    def _take_others(self) -> None:
+        """Runs that another driver began: done by now, or to be done here after all."""
+        now = time.monotonic()
+        if not self._others or now - self._looked < OTHERS_SECONDS:
+            return
+        self._looked = now
+        for run_id, observer in list(self._others.items()):
+            claim = self._ledger.open(run_id)
+            if claim is not None and not self._ledger.is_ours(claim) and observer.alive():
+                continue
+            del self._others[run_id]
+            if claim is not None and not observer.alive():
+                spec = self._work[run_id].spec
+                error = "its driver is gone"
+                self._ledger.close(spec, claim, "stopped", error=error)
+            self._look_up([run_id])
+
+    def _watch(self, news: News) -> None:
+        """Kill processes that are silent for longer than one that runs can be: they are stopped."""
+        limit = self._suite.execution.stall_after_seconds + SILENT_SECONDS
+        for name, seconds in news.silent.items():
+            found = news.jobs[name].process
+            if seconds > limit and found is not None and found.pid not in self._killed:
+                text = f"process {found.pid} of {name}: silent for {seconds:.0f} s, killed"
+                self._killed[found.pid] = text
+                self._view.note(text)
+                _kill(found)
+
+    def _close_open_claims(self) -> None:
+        for run_id in self._left:
+            claim = self._ledger.open(run_id)
+            if claim is not None and self._ledger.is_ours(claim):
+                self._ledger.close(self._work[run_id].spec, claim, "stopped")
+
+
+def _kill(found: Process) -> None:
+    """SIGKILL on the process's own node; nothing waits for it."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node_id=found.node, soft=False)
+    task = ray.remote(num_cpus=0, scheduling_strategy=there)(process.kill)
+    task.remote(found.pid, found.started)

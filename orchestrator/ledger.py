@@ -1,0 +1,120 @@
+"""What becomes of runs whose attempt ended badly: rows for the lost, decisions for all, by the store.
+
+Which attempt is open, whose it is and whether it wrote a checkpoint is read from the store and not
+from the dispatcher, which may have died too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from orchestrator import retry, rows
+from orchestrator.dispatch import Work
+from orchestrator.patience import patiently
+from results.schema import FailureKind
+from results.store import Store
+from suites.schema import Retry
+from suites.spec import RunSpec
+
+T = TypeVar("T")
+
+
+@dataclass
+class Ledger:
+    """The attempts of one drive that did not succeed."""
+
+    store: Store
+    policy: Retry
+    lease: str
+    """What the claims of this drive's jobs carry."""
+    tell: Callable[[str], object]
+    """Hears what the storage makes it wait for."""
+    give_up: Callable[[], bool] = lambda: False
+    """Whether waiting for the storage has no sense any more."""
+    memory: int | None = None
+    """Bytes that the suite asks for each job."""
+    _history: dict[str, list[retry.Ended]] = field(default_factory=dict)
+
+    def ended(
+        self, work: Work, attempt: int, kind: FailureKind
+    ) -> tuple[retry.Decision, Work | None]:
+        """Decide about an attempt at `work` that failed; what to hand out where it is tried again."""
+        spec = work.spec
+        batch = int(spec.train["batch_size"])
+        ended = retry.Ended(
+            kind=kind,
+            checkpointed=self._checkpointed(spec.run_id, attempt),
+            micro_batch=work.micro_batch,
+            effective_batch=batch,
+            memory_bytes=self.memory and self.memory * work.memory_factor,
+        )
+        history = self._history.setdefault(spec.run_id, [])
+        history.append(ended)
+        decision = retry.decide(tuple(history), self.policy)
+        kept = {"again": decision.again, "reason": decision.reason}
+        self._patiently(lambda: self.store.save_decision(spec.run_id, attempt, kept))
+        if not decision.again:
+            return decision, None
+        again = Work(
+            spec,
+            reason=decision.reason,
+            micro_batch=decision.micro_batch,
+            restart=not decision.resume,
+            memory_factor=decision.memory_factor,
+        )
+        return decision, again
+
+    def close(
+        self,
+        spec: RunSpec,
+        claim: Mapping[str, Any],
+        status: str,
+        *,
+        kind: str | None = None,
+        error: str | None = None,
+        evidence: str | None = None,
+    ) -> bool:
+        """Commit a row for an attempt that was opened and not closed. False: it is closed by now."""
+        row = rows.attempt(
+            spec,
+            number=int(claim["attempt"]),
+            status=status,
+            failure_kind=kind,
+            error=error,
+            evidence=evidence or self.log(spec.run_id, int(claim["attempt"])),
+            started_at=None,
+            job=claim.get("job"),
+            hostname=claim.get("hostname"),
+        )
+        return self._patiently(lambda: self.store.commit(row))
+
+    def open(self, run_id: str) -> dict[str, Any] | None:
+        """The latest claim of a run whose attempt is not closed."""
+        return self.store.open_claims().get(run_id)
+
+    def is_ours(self, claim: Mapping[str, Any]) -> bool:
+        """Whether a job of this drive opened the attempt."""
+        return claim.get("lease") == self.lease
+
+    def log(self, run_id: str, attempt: int) -> str | None:
+        """What the process wrote as it ended: Python's own dump at a stall or a crash."""
+        try:
+            text = log_path(self.store, run_id, attempt).read_text(errors="replace")
+        except OSError:
+            return None
+        return text[-20_000:] or None
+
+    def _patiently(self, write: Callable[[], T]) -> T:
+        return patiently(write, self.tell, give_up=self.give_up)
+
+    def _checkpointed(self, run_id: str, attempt: int) -> bool:
+        folder = self.store.path / "checkpoints" / run_id
+        return any(folder.glob(f"{attempt}.*.json"))
+
+
+def log_path(store: Store, run_id: str, attempt: int) -> Path:
+    """Where the process of an attempt writes if it crashes or hangs."""
+    return store.path / "logs" / f"{run_id}.{attempt}.log"

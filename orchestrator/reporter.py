@@ -1,0 +1,102 @@
+"""What a run tells while it trains, and what it hears: stop, preemption, its time limit, a stall."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import ray
+
+from orchestrator.failures import TimeLimitError
+
+if TYPE_CHECKING:
+    from adapters.trial import EpochResult
+    from orchestrator.job import JobConfig
+
+REPORT_SECONDS = 0.25
+"""Between two progress messages of a run."""
+PREEMPTION_SECONDS = 1.0
+"""Between two questions whether the node is about to go."""
+
+
+class Reporter:
+    """The observer of one run. Every call is progress: without any for `stall_after` the process ends.
+
+    Its dump of all threads, and Python's at a crash, go to `log`, which is removed when it is empty.
+    """
+
+    def __init__(self, job: JobConfig, run_id: str, log: Path) -> None:
+        self._job, self._run_id = job, run_id
+        self._answer: Any = None
+        self._told = self._asked = self._armed = 0.0
+        self._began = time.monotonic()
+        self._log, self._file = log, _open(log)
+        self.curve: list[EpochResult] = []
+        faulthandler.enable(self._file)
+        self._alive()
+
+    def close(self, notes: Iterable[str]) -> None:
+        """The run has ended: nothing is watched any more; `notes` are kept in the log."""
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.disable()
+        self._file.writelines(f"{note}\n" for note in notes)
+        self._file.close()
+        if not self._log.stat().st_size:
+            self._log.unlink()
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        """Called before every step; raises what ends the run."""
+        from adapters.errors import Preempted, StopRequested
+
+        self._alive()
+        now = time.monotonic()
+        limit = self._job.time_limit
+        if limit is not None and now - self._began > limit:
+            raise TimeLimitError(
+                f"{now - self._began:.0f} s at epoch {epoch}, step {step} of {steps}; allowed: "
+                f"{limit:g} s (execution.time_limit)"
+            )
+        if now - self._asked > PREEMPTION_SECONDS:
+            self._asked = now
+            if ray.train.get_preemption_info() is not None:
+                raise Preempted(
+                    f"the node is about to go, at epoch {epoch}, step {step} of {steps}"
+                )
+        if now - self._told > REPORT_SECONDS and self._heard_stop(epoch, step, steps):
+            raise StopRequested(f"stopped at epoch {epoch}, step {step} of {steps}")
+
+    def epoch(self, row: EpochResult) -> None:
+        """Keep the row of the learning curve for the commit."""
+        self._alive()
+        self.curve.append(row)
+
+    def _heard_stop(self, epoch: int, step: int, steps: int) -> bool:
+        """Tell how far the run is, without waiting, and take the answer to the last time."""
+        stop = False
+        if self._answer is not None:
+            ready, _ = ray.wait([self._answer], timeout=0)
+            if not ready:
+                return False
+            # A dead dispatcher is started again; the next message tells it where this run is.
+            with contextlib.suppress(ray.exceptions.RayActorError):
+                stop = bool(ray.get(self._answer))
+        self._told = time.monotonic()
+        self._answer = self._job.dispatcher.progress.remote(
+            self._job.name, self._run_id, epoch, step, steps
+        )
+        return stop
+
+    def _alive(self) -> None:
+        """Begin to count anew towards a stall; seldom, since each time a thread is started."""
+        if time.monotonic() - self._armed > REPORT_SECONDS:
+            self._armed = time.monotonic()
+            faulthandler.dump_traceback_later(self._job.stall_after, exit=True, file=self._file)
+
+
+def _open(log: Path) -> IO[str]:
+    log.parent.mkdir(exist_ok=True)
+    return log.open("w")

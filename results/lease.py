@@ -1,0 +1,216 @@
+"""One driver per suite and store: a lease that its holder renews and a dead holder loses.
+
+    lease/<suite>.<n>.json   the n-th holder, made by exclusive create
+    lease/<suite>.<n>.beat   a counter that the holder replaces every few seconds
+    lease/<suite>.<n>.done   the holder has ended
+
+No wall clock is compared: who wants the lease watches the counter on its own clock. A holder on the
+same machine whose process is gone is dead at once. A lease saves work; that a run has one row follows
+from the exclusive create of attempts alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from results.errors import StoreError
+from results.files import create_exclusive
+from results.store import Store
+
+BEAT_SECONDS = 2.0
+DEAD_BEATS = 6
+"""Beats without a change after which a holder is dead."""
+NFS_SECONDS = 120.0
+"""The least time on NFS, whose cache of attributes hides a change."""
+
+
+class LeaseHeldError(StoreError):
+    """Another driver has the suite; `owner` says which."""
+
+    def __init__(self, name: str, owner: Mapping[str, Any]) -> None:
+        self.name, self.owner = name, dict(owner)
+        who = f"process {owner.get('pid')} on {owner.get('hostname')}"
+        super().__init__(
+            f"another driver has this suite: {who} ({owner.get('command')}), lease {name}. Watch it "
+            "with `peftgrid status`; when it ends, or dies, the same command goes on"
+        )
+
+
+class Observer:
+    """Tells whether the holder of a lease lives, by watching it. `name` is `<suite>.<n>`."""
+
+    def __init__(self, store: Store, name: str, *, beat_seconds: float = BEAT_SECONDS) -> None:
+        self._folder, self._name = store.path / "lease", name
+        self._limit = DEAD_BEATS * beat_seconds
+        if _is_nfs(store.path):
+            self._limit = max(self._limit, NFS_SECONDS)
+        self._beat: str | None = None
+        self._since = time.monotonic()
+
+    @property
+    def owner(self) -> dict[str, Any]:
+        """What the holder wrote when it took the lease; empty where that cannot be read."""
+        try:
+            found = json.loads((self._folder / f"{self._name}.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def alive(self) -> bool:
+        """Whether the holder has not ended and was not silent for the limit since it is watched."""
+        if (self._folder / f"{self._name}.done").exists() or self._gone():
+            return False
+        beat, now = self._read(), time.monotonic()
+        if beat != self._beat:
+            self._beat, self._since = beat, now
+        return now - self._since < self._limit
+
+    def wait(self) -> bool:
+        """Watch until it is sure: True at the first change of the counter, False where it is dead."""
+        first = self._read()
+        while self.alive():
+            if self._read() != first:
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _read(self) -> str | None:
+        try:
+            return (self._folder / f"{self._name}.beat").read_text()
+        except OSError:
+            return None
+
+    def _gone(self) -> bool:
+        """Whether the holder was a process of this machine that is there no more."""
+        owner = self.owner
+        if not owner or owner.get("machine") != _machine():
+            return not owner
+        started = _start_time(int(owner["pid"]))
+        return started is None or started != owner["started"]
+
+
+class Lease:
+    """A held lease; beats until it is released. Make it with `Lease.take`."""
+
+    def __init__(self, store: Store, suite: str, number: int, beat_seconds: float) -> None:
+        self.name = f"{suite}.{number}"
+        self._folder, self._suite, self._number = store.path / "lease", suite, number
+        self._seconds = beat_seconds
+        self._ended = threading.Event()
+        self._lost = False
+        self._thread = threading.Thread(target=self._beat, name=f"lease {self.name}", daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def take(
+        store: Store, suite: str, *, info: Mapping[str, Any], beat_seconds: float = BEAT_SECONDS
+    ) -> Lease:
+        """Hold the suite. Raises LeaseHeldError where a living driver does.
+
+        Takes as long as it needs to see the other's counter change, or not change.
+        """
+        folder = store.path / "lease"
+        folder.mkdir(exist_ok=True)
+        while True:
+            number = _highest(folder, suite)
+            if number:
+                observer = Observer(store, f"{suite}.{number}", beat_seconds=beat_seconds)
+                if observer.wait():
+                    raise LeaseHeldError(f"{suite}.{number}", observer.owner)
+            owner = {
+                **info,
+                "hostname": socket.gethostname(),
+                "pid": os.getpid(),
+                "started": _start_time(os.getpid()),
+                "machine": _machine(),
+            }
+            path = folder / f"{suite}.{number + 1}.json"
+            if create_exclusive(path, json.dumps(owner).encode()):
+                return Lease(store, suite, number + 1, beat_seconds)
+
+    @property
+    def lost(self) -> bool:
+        """Whether another driver has taken over meanwhile."""
+        return self._lost
+
+    def release(self) -> None:
+        """End it, so that the next driver need not watch."""
+        self._ended.set()
+        self._thread.join()
+        with contextlib.suppress(StoreError):  # the next one then waits until it is sure
+            create_exclusive(self._folder / f"{self.name}.done", b"")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def _beat(self) -> None:
+        count = 0
+        while True:
+            count += 1
+            # A full disk must not end the thread: the beat is tried again the next time.
+            with contextlib.suppress(OSError):
+                _replace(self._folder / f"{self.name}.beat", str(count))
+                self._lost = _highest(self._folder, self._suite) > self._number
+            if self._ended.wait(self._seconds):
+                return
+
+
+def _highest(folder: Path, suite: str) -> int:
+    parts = (path.name.split(".") for path in folder.iterdir())
+    return max(
+        (int(p[1]) for p in parts if len(p) == 3 and p[0] == suite and p[2] == "json"), default=0
+    )
+
+
+def _replace(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        aside.write_text(text)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """The machine, its boot and its process numbers, where the system tells; else a chance."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - not a file of ours
+    except OSError:
+        return secrets.token_hex(8)
+
+
+def _start_time(pid: int) -> str | None:
+    """When a process started, in the system's ticks; None where there is none of that number."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _is_nfs(path: Path) -> bool:
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return False
+    over = [m for m in mounts if path.is_relative_to(m[1].replace("\\040", " "))]
+    return bool(over) and max(over, key=lambda m: len(m[1]))[2].startswith("nfs")
