@@ -23,8 +23,9 @@ $(STAMP): pyproject.toml
 quickstart: install  ## run the quickstart suite and show its leaderboard
 	$(BIN)/peftgrid run quickstart
 
+# One thread: the tensors of the tests are small, and the processes that Ray starts want the other core.
 test: install  ## all tests that fit into a few minutes
-	$(BIN)/python -m pytest -m "not slow and not faults"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not faults"
 
 test-slow: install  ## the tests that compile C++ code
 	$(BIN)/python -m pytest -m slow

@@ -176,6 +176,13 @@ class Dispatcher:
         self._event("launched", job, None, detail=lost)
         return state.launches <= MAX_LAUNCHES
 
+    def gone(self, job: str) -> tuple[str | None, int]:
+        """The process of `job` is gone with its node; the run that it had, and its steps per epoch."""
+        state = self._job(job)
+        lost = state.current, state.steps
+        self._drop(state)
+        return lost
+
     def broken(self, job: str, error: str) -> None:
         """A job cannot work at all on this installation."""
         self._event("broken", job, None, detail={"error": error})

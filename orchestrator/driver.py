@@ -110,11 +110,15 @@ def _foreman(
     began: float | None,
 ) -> Foreman:
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     gpus = _gpus_per_job(suite, ray_cluster.gpus)
-    # On a dead dispatcher Ray starts another and repeats the calls that were not answered.
-    actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Dispatcher)
-    dispatcher = actor.remote()
+    # Where the driver is, so that the loss of another node does not take it away. On a dead
+    # dispatcher Ray starts another and repeats the calls that were not answered.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    dispatcher = ray.remote(
+        num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+    )(Dispatcher).remote()
     execution = suite.execution
     template = JobConfig(
         name="",

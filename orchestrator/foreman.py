@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from orchestrator import process
-from orchestrator.dispatch import Event, News, Process, Work
+from orchestrator import nodes
+from orchestrator.dispatch import Event, News, Work
 from orchestrator.jobs import Jobs
 from orchestrator.ledger import Ledger
 from orchestrator.outcome import Outcome, View
@@ -24,8 +24,8 @@ DRAIN_SECONDS = 30.0
 """How long a first signal waits for the jobs to stop at their next step."""
 SILENT_SECONDS = 2.0
 """Beyond `stall_after`, which a process that can run at all ends itself by."""
-OTHERS_SECONDS = 2.0
-"""Between two looks at runs that another driver has in hand."""
+LOOK_SECONDS = 2.0
+"""Between two looks at nodes, and at runs that another driver has in hand."""
 MAX_DEATHS = 3
 """Jobs that may end one after another without a finished run, per job that runs at a time."""
 
@@ -88,7 +88,7 @@ class Foreman:
             news = self._poll()
             self._take_ended(alive, news)
             self._take_due()
-            self._take_others()
+            self._look_around(news)
             self._watch(news)
             if self._lease.lost:
                 self.outcome.problem = "another driver took over this suite"
@@ -264,12 +264,22 @@ class Foreman:
 
     # --- others, silence, the end --------------------------------------------------------------
 
-    def _take_others(self) -> None:
-        """Runs that another driver began: done by now, or to be done here after all."""
+    def _look_around(self, news: News) -> None:
+        """What no event tells: nodes that are gone, and what became of other drivers' runs."""
         now = time.monotonic()
-        if not self._others or now - self._looked < OTHERS_SECONDS:
+        if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
+        alive = nodes.living()
+        for name, state in news.jobs.items():
+            if state.current and state.process and state.process.node not in alive:
+                # Its job comes back only where there is room; its run need not wait for that.
+                lost, steps = self.call("gone", name)
+                self._take_lost(name, lost, -1, {"steps": steps})
+        self._take_others()
+
+    def _take_others(self) -> None:
+        """Runs that another driver began: done by now, or to be done here after all."""
         for run_id, observer in list(self._others.items()):
             claim = self._ledger.open(run_id)
             if claim is not None and not self._ledger.is_ours(claim) and observer.alive():
@@ -290,20 +300,10 @@ class Foreman:
                 text = f"process {found.pid} of {name}: silent for {seconds:.0f} s, killed"
                 self._killed[found.pid] = text
                 self._view.note(text)
-                _kill(found)
+                nodes.kill(found)
 
     def _close_open_claims(self) -> None:
         for run_id in self._left:
             claim = self._ledger.open(run_id)
             if claim is not None and self._ledger.is_ours(claim):
                 self._ledger.close(self._work[run_id].spec, claim, "stopped")
-
-
-def _kill(found: Process) -> None:
-    """SIGKILL on the process's own node; nothing waits for it."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    there = NodeAffinitySchedulingStrategy(node_id=found.node, soft=False)
-    task = ray.remote(num_cpus=0, scheduling_strategy=there)(process.kill)
-    task.remote(found.pid, found.started)

@@ -23,7 +23,7 @@ from orchestrator.cli.app import (
 
 if TYPE_CHECKING:
     from results.schema import Column
-    from results.store import RunState
+    from results.store import RunState, Store
 
 SuiteName = Annotated[
     str | None, typer.Argument(help="A suite's name; by default all of the store.")
@@ -51,11 +51,11 @@ class QueryFormat(enum.StrEnum):
 def status(
     suite: SuiteName = None, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False
 ) -> None:
-    """How many runs of each suite succeeded, failed, stopped or are still to do."""
+    """How many runs of each suite succeeded, failed, stopped, are running or are still to do."""
     from results.store import Store
 
     opened = Store.open(store.resolve())
-    states = opened.states()
+    states, running = opened.states(), _running(opened)
     rows = []
     for name in [suite] if suite else opened.plans():
         planned = opened.plan(name)
@@ -63,7 +63,7 @@ def status(
             fail(
                 f"no suite {name!r} in {store}; known: {', '.join(opened.plans())}", ExitCode.USAGE
             )
-        counts = Counter(_standing(row.run_id, states) for row in planned)
+        counts = Counter(_standing(row.run_id, states, running) for row in planned)
         rows.append({"suite": name, "runs": len(planned), **counts})
     if as_json:
         echo_json(rows)
@@ -75,10 +75,22 @@ def status(
         typer.echo(f"peftgrid: set aside {path}: {reason}", err=True)
 
 
-def _standing(run_id: str | None, states: dict[str, RunState]) -> str:
+def _running(store: Store) -> set[str]:
+    """The runs that a job of a living driver has in hand."""
+    from results.lease import Observer
+
+    claims = store.open_claims()
+    leases = {str(claim["lease"]) for claim in claims.values() if claim.get("lease")}
+    living = {lease for lease in leases if Observer(store, lease).alive()}
+    return {run_id for run_id, claim in claims.items() if claim.get("lease") in living}
+
+
+def _standing(run_id: str | None, states: dict[str, RunState], running: set[str]) -> str:
     """A planned run's status; a final run without an identity waits for its selection."""
     if run_id is None:
         return "waiting"
+    if run_id in running:
+        return "running"
     return states[run_id].status if run_id in states else "queued"
 
 

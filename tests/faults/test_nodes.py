@@ -14,9 +14,10 @@ RAY = str(Path(sys.executable).with_name("ray"))
 
 
 @pytest.fixture
-def nodes(monkeypatch):
-    """A head with no CPUs, and two nodes of one CPU each."""
+def nodes(monkeypatch, tree):
+    """A head with no CPUs, and two nodes of one CPU each, whose workers import from the tree."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("PYTHONPATH", str(tree))
     cluster = ray.cluster_utils.Cluster(
         initialize_head=True,
         head_node_args={"num_cpus": 0, "object_store_memory": 2**27, "include_dashboard": False},

@@ -10,6 +10,7 @@ from orchestrator.cli import main
 from orchestrator.cli.start import _exit_code
 from orchestrator.outcome import Outcome
 from orchestrator.plan import make_plan
+from results.lease import Lease
 from results.store import Store
 
 GOOD = """
@@ -305,6 +306,10 @@ def test_explain_and_status_read_the_store(peftgrid, good, tmp_path, make_suite)
     code, out, _ = peftgrid("status")
     assert (code, out) == (0, "good: 4 runs: 4 queued\n")
     run_id = plan.runs[0].cell.spec.run_id
+    with Lease.take(store, "good", info={}) as lease:
+        store.claim(plan.runs[1].cell.spec.run_id, {"lease": lease.name})
+        assert peftgrid("status")[1] == "good: 4 runs: 3 queued, 1 running\n"
+    assert peftgrid("status")[1] == "good: 4 runs: 4 queued\n", "its driver has ended"
     code, out, _ = peftgrid("explain", run_id[:10])
     assert code == 0
     assert "never attempted" in out

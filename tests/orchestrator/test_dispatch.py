@@ -148,6 +148,13 @@ def test_a_run_that_another_driver_has_goes_back(dispatcher):
     assert dispatcher.poll(0).jobs["a"].current is None
 
 
+def test_what_a_process_had_whose_node_is_gone_is_lost_at_once(dispatcher):
+    run_id = dispatcher.next("a", 0, None).spec.run_id
+    dispatcher.progress("a", run_id, 1, 0, 3)
+    assert dispatcher.gone("a") == (run_id, 3)
+    assert dispatcher.gone("a") == (None, 3)
+
+
 def test_stop_reaches_a_run_at_its_next_report_and_ends_the_job(dispatcher):
     run_id = dispatcher.next("a", 0, None).spec.run_id
     assert dispatcher.progress("a", run_id, 1, 0, 3) is False
