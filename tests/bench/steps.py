@@ -13,6 +13,7 @@ same rounds: where its interval is wide or leaves out 1, the machine was too bus
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import random
@@ -86,6 +87,7 @@ def _rows(
     for model in models:
         for case in chosen:
             yield _row(model, case, pairs_of(case.label))
+            gc.collect()  # the counter's graphs are cycles of few objects that hold gigabytes
 
 
 @cache
