@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from adapters.spec import options
+
 _WORDS = {
     int: ("integer", "integers"),
     float: ("number", "numbers"),
@@ -69,7 +71,7 @@ def _settings(cls: type[Any], prefix: str) -> Iterator[Setting]:
             meaning=meanings.get(item.name, ""),
             allowed=rule,
         )
-        for option in _options(hints[item.name]):
+        for option in options(hints[item.name]):
             if dataclasses.is_dataclass(option) and isinstance(option, type):
                 yield from _settings(option, f"{prefix}{item.name}.")
 
@@ -93,8 +95,8 @@ def type_in_words(hint: Any) -> str:
         return f"list of {how_many}{_WORDS[args[0]][1]}"
     if dataclasses.is_dataclass(hint):
         return "mapping"
-    if len(_options(hint)) > 1:
-        return " or ".join(map(type_in_words, _options(hint)))
+    if len(options(hint)) > 1:
+        return " or ".join(map(type_in_words, options(hint)))
     return _WORDS[hint][0]
 
 
@@ -130,7 +132,7 @@ def _allowed(cls: type[Any]) -> dict[str, str]:
 
 def _fits(wrong: Any, hint: Any) -> bool:
     """Whether `wrong` is of the type, so that its refusal is about its value."""
-    for option in _options(hint):
+    for option in options(hint):
         if typing.get_origin(option) is tuple:
             entry = typing.get_args(option)[0]
             if isinstance(wrong, tuple) and all(_fits(item, entry) for item in wrong):
@@ -142,7 +144,7 @@ def _fits(wrong: Any, hint: Any) -> bool:
 
 def _list_of_names(hint: Any) -> str | None:
     """How `type_in_words` says that the type takes a list of names."""
-    lists = [option for option in _options(hint) if option == tuple[str, ...]]
+    lists = [option for option in options(hint) if option == tuple[str, ...]]
     return type_in_words(lists[0]) if lists else None
 
 
@@ -151,8 +153,3 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
     return [plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _options(hint: Any) -> tuple[Any, ...]:
-    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return typing.get_args(hint) if is_union else (hint,)

@@ -152,7 +152,7 @@ def from_plain(cls: type[T], plain: Mapping[str, Any]) -> T:
 
 def _typed(hint: Any, value: Any) -> Any:
     if isinstance(value, Mapping):
-        for option in _options(hint):
+        for option in options(hint):
             if dataclasses.is_dataclass(option) and isinstance(option, type):
                 return from_plain(option, value)
         return dict(value)
@@ -161,6 +161,7 @@ def _typed(hint: Any, value: Any) -> Any:
     return value
 
 
-def _options(hint: Any) -> tuple[Any, ...]:
+def options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the type itself."""
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return typing.get_args(hint) if is_union else (hint,)

@@ -52,7 +52,8 @@ def drive(
     _check_request(suite, address)
     owner = {"command": " ".join(sys.argv), "user": getpass.getuser(), "host": socket.gethostname()}
     with Lease.take(store, suite.name, info=owner) as lease:
-        ledger = Ledger(store, suite.retry, lease.name, view.note)
+        memory = suite.resources.memory_bytes
+        ledger = Ledger(store, suite.retry, lease.name, view.note, memory=memory)
         _close_what_a_dead_driver_left(suite, ledger, plan)
         plan = make_plan(suite, store)
         save(suite, store, plan)
@@ -60,7 +61,7 @@ def drive(
         limit = suite.execution.max_parallel
         wanted = max_parallel or (None if limit == "auto" else limit)
         with cluster.running(address, cpus=None, threads=suite.resources.cpus) as ray_cluster:
-            foreman = _foreman(suite, store, view, ray_cluster, lease, wanted, began)
+            foreman = _foreman(suite, ledger, view, ray_cluster, lease, wanted, began)
             with _signals(foreman):
                 return _rounds(
                     foreman, suite, store, plan, retry_failed=retry_failed, restart=restart
@@ -102,7 +103,7 @@ def _rounds(
 
 def _foreman(
     suite: Suite,
-    store: Store,
+    ledger: Ledger,
     view: View,
     ray_cluster: cluster.Cluster,
     lease: Lease,
@@ -123,7 +124,7 @@ def _foreman(
     template = JobConfig(
         name="",
         dispatcher=dispatcher,
-        store=str(store.path),
+        store=str(ledger.store.path),
         threads=suite.resources.cpus,
         gpu_share=gpus,
         rooms=packages.found(),
@@ -133,13 +134,13 @@ def _foreman(
         stall_after=execution.stall_after_seconds,
         time_limit=execution.time_limit_seconds,
         models=suite.keep.models,
-        memory=suite.resources.memory_bytes,
+        memory=ledger.memory,
     )
     return Foreman(
         suite,
         Jobs(template, ray_cluster.scratch),
         dispatcher,
-        Ledger(store, suite.retry, lease.name, view.note, memory=suite.resources.memory_bytes),
+        ledger,
         lease,
         view,
         parallel=_fitting(suite, ray_cluster, gpus, wanted),

@@ -146,7 +146,9 @@ class Foreman:
         if event.kind == "broken":
             outcome.problem = str(event.detail["error"])
         if event.kind == "launched":
-            self._take_lost(event.job, event.detail["lost"], event.detail["pid"], event.detail)
+            detail = event.detail
+            began = bool(detail["steps"])
+            self._take_lost(event.job, detail["lost"], detail["pid"], began=began)
         if event.kind == "elsewhere" and run_id in self._left:
             self._others[run_id] = Observer(self._ledger.store, str(event.detail.get("lease")))
         if event.kind == "finished" and run_id in self._left:
@@ -194,11 +196,9 @@ class Foreman:
             self._ended.add(name)
             self._deaths += 1
             current = news.jobs[name].current if name in news.jobs else None
-            self._take_lost(name, current, None, {"steps": 1})
+            self._take_lost(name, current, None, began=True)
 
-    def _take_lost(
-        self, job: str, current: str | None, live: int | None, detail: dict[str, Any]
-    ) -> None:
+    def _take_lost(self, job: str, current: str | None, live: int | None, *, began: bool) -> None:
         """What a job had in hand before its process `live` (None: before it ended) is lost."""
         claims = {
             run_id: claim
@@ -209,7 +209,7 @@ class Foreman:
             and claim.get("pid") != live
         }
         for run_id, claim in claims.items():
-            self._close_lost(run_id, claim, began=bool(detail["steps"]))
+            self._close_lost(run_id, claim, began=began)
         waiting = {work.spec.run_id for _, work in self._later}
         rest = {current, *(self._staff.runs_of(job) if live is None else ())}
         self._look_up(run for run in rest if run in self._left - claims.keys() - waiting)
@@ -275,7 +275,7 @@ class Foreman:
             if state.current and state.process and state.process.node not in alive:
                 # Its job comes back only where there is room; its run need not wait for that.
                 lost, steps = self.call("gone", name)
-                self._take_lost(name, lost, -1, {"steps": steps})
+                self._take_lost(name, lost, -1, began=bool(steps))
         self._take_others()
 
     def _take_others(self) -> None:

@@ -22,8 +22,8 @@ from orchestrator import failures, packages
 from orchestrator.dispatch import Process, Work
 from orchestrator.ledger import log_path
 from orchestrator.patience import patiently
-from orchestrator.process import start_time
 from orchestrator.reporter import Reporter
+from results.process import start_time
 from results.record import Attempt, Epoch
 from results.store import Store
 
@@ -78,7 +78,7 @@ def loop(config: dict[str, Any]) -> None:
     job: JobConfig = config["job"]
     process = Process(
         pid=os.getpid(),
-        started=start_time(os.getpid()),
+        started=start_time(os.getpid()) or "",
         node=ray.get_runtime_context().get_node_id(),
         hostname=socket.gethostname(),
     )

@@ -1,18 +1,11 @@
-"""A process as the system knows it, so that a later one with the same number is not mistaken for it."""
+"""Ending a process, and never a later one that has its number."""
 
 from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
-
-def start_time(pid: int) -> str:
-    """When `pid` started, in the system's ticks; empty where there is no such process or no /proc."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+from results.process import start_time
 
 
 def kill(pid: int, started: str) -> bool:

@@ -25,6 +25,7 @@ from typing import Any, Self
 
 from results.errors import StoreError
 from results.files import create_exclusive
+from results.process import start_time
 from results.store import Store
 
 BEAT_SECONDS = 2.0
@@ -95,7 +96,7 @@ class Observer:
         owner = self.owner
         if not owner or owner.get("machine") != _machine():
             return not owner
-        started = _start_time(int(owner["pid"]))
+        started = start_time(int(owner["pid"]))
         return started is None or started != owner["started"]
 
 
@@ -131,7 +132,7 @@ class Lease:
                 **info,
                 "hostname": socket.gethostname(),
                 "pid": os.getpid(),
-                "started": _start_time(os.getpid()),
+                "started": start_time(os.getpid()),
                 "machine": _machine(),
             }
             path = folder / f"{suite}.{number + 1}.json"
@@ -196,15 +197,6 @@ def _machine() -> str:
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 - not a file of ours
     except OSError:
         return secrets.token_hex(8)
-
-
-def _start_time(pid: int) -> str | None:
-    """When a process started, in the system's ticks; None where there is none of that number."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
 
 
 def _is_nfs(path: Path) -> bool:

@@ -13,7 +13,6 @@ import difflib
 import json
 import math
 import re
-import types
 import typing
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from adapters.registry import unknown
+from adapters.spec import options
 from suites.document import Node, Problem
 
 MAX_CELLS = 1_000_000
@@ -152,12 +152,6 @@ def value(hint: Any, node: Node, problems: list[Problem], *, failed: Any = None)
 def type_hints(cls: type[Any]) -> dict[str, Any]:
     """The declared types of a dataclass's fields."""
     return _type_hints(typing.cast(Any, cls))  # mypy takes no class for hashable
-
-
-def options(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type itself."""
-    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return typing.get_args(hint) if is_union else (hint,)
 
 
 def _choices(hint: Any, node: Node, problems: list[Problem], *, axes: bool) -> Iterator[Choice]:

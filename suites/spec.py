@@ -19,8 +19,8 @@ from functools import lru_cache
 from typing import Any
 
 from adapters import backbones, registry
-from adapters.spec import TRAINING_SEMANTICS, TrainConfig, TrialSpec, from_plain, to_plain
-from suites.fields import options, type_hints
+from adapters.spec import TRAINING_SEMANTICS, TrainConfig, TrialSpec, from_plain, options, to_plain
+from suites.fields import type_hints
 
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -44,11 +44,6 @@ class Keeper(Protocol):
         """Keep `snapshot` beyond this process. Raises OSError where it cannot be written."""
 
 
-class _Hook(Protocol):
-    def hook_state(self) -> dict[str, Tensor]: ...
-    def load_hook_state(self, state: dict[str, Tensor]) -> None: ...
-
-
 def take(adapted: Adapted, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The tensors of a run between two steps, not copied.
 
@@ -62,7 +57,7 @@ def take(adapted: Adapted, optimizer: torch.optim.Optimizer) -> dict[str, Tensor
         for key, value in optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer/{key}/{name}"] = value
     tensors |= {f"buffer/{name}": tensor for name, tensor in adapted.adapter_buffers.items()}
-    for path, hook in _hooks(adapted).items():
+    for path, hook in adapted.step_hooks.items():
         tensors |= {f"hook/{path}/{key}": value for key, value in hook.hook_state().items()}
     tensors["rng/cpu"] = torch.get_rng_state()
     device = _device(adapted)
@@ -80,13 +75,13 @@ def put(tensors: Mapping[str, Tensor], adapted: Adapted, optimizer: torch.optim.
     kept = under(tensors, "trained") | under(tensors, "frozen")
     _same_shapes("trained tensor", parameters, kept)
     _same_shapes("buffer", buffers, under(tensors, "buffer"))
-    for path, hook in _hooks(adapted).items():
-        hook.load_hook_state(under(tensors, f"hook/{path}"))
     with torch.no_grad():
         for name, tensor in (parameters | buffers).items():
             tensor.copy_(kept[name] if name in parameters else tensors[f"buffer/{name}"])
     for name, parameter in parameters.items():
         parameter.requires_grad_(f"trained/{name}" in tensors)
+    for path, hook in adapted.step_hooks.items():
+        hook.load_hook_state(under(tensors, f"hook/{path}"))
     _put_optimizer(under(tensors, "optimizer"), parameters, optimizer)
     torch.set_rng_state(tensors["rng/cpu"])
     if "rng/cuda" in tensors and (device := _device(adapted)).type == "cuda":
@@ -115,15 +110,6 @@ def _put_optimizer(
     position = {id(p): i for i, p in zip(positions, ordered, strict=True)}
     plain["state"] = {position[id(parameters[name])]: state for name, state in by_name.items()}
     optimizer.load_state_dict(plain)
-
-
-def _hooks(adapted: Adapted) -> dict[str, _Hook]:
-    """The modules that keep something of their own from step to step, by path."""
-    return {
-        path: cast("_Hook", module)
-        for path, module in adapted.vit.named_modules()
-        if callable(getattr(module, "hook_state", None))
-    }
 
 
 def _device(adapted: Adapted) -> torch.device:

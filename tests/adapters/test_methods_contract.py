@@ -24,6 +24,7 @@ import adapters
 from adapters import registry
 from adapters.adapted import Adapted
 from adapters.backbones._dims import dims_of
+from tests.adapters.vits import FITTING
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -32,12 +33,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "average": {"global_pool": "avg"},
 }
 SHALLOW = {"depth": 1}  # compiling is slow
-FITTING: dict[str, dict[str, Any]] = {
-    **{name: {"indices": (-1,)} for name in ("attention", "blocks", "mlp")},
-    "miss": {"rank": 8},
-    "adamss": {"total_rank": 16, "subspace_rank": 3},
-}
-"""Settings in place of defaults: those ask for a larger ViT, or leave others without effect."""
 every_method = pytest.mark.parametrize("name", registry.names("methods"))
 every_kind = pytest.mark.parametrize("kind", KINDS)
 

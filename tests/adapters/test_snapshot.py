@@ -18,6 +18,14 @@ class Freezing(nn.Module):
         super().__init__()
         self.seen = torch.zeros(2)
 
+    active_subspaces = None
+
+    def before_run(self, steps):
+        pass
+
+    def after_step(self, step):
+        pass
+
     def hook_state(self):
         return {"seen": self.seen}
 

@@ -8,7 +8,7 @@ FITTING = {
     "miss": {"rank": 8},
     "adamss": {"total_rank": 16, "subspace_rank": 3},
 }
-"""Settings in place of defaults, the papers', that ask for a larger ViT than these."""
+"""Settings in place of defaults: those ask for a larger ViT, or leave others without effect."""
 
 
 def small_vit(**changes):
