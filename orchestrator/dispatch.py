@@ -222,7 +222,7 @@ class Dispatcher:
         return self._stopping
 
     def elsewhere(self, job: str, run_id: str, claim: dict[str, Any]) -> None:
-        """`job` did not begin a run, since another driver's job has opened an attempt at it."""
+        """`job` did not begin a run: another driver's job opened an attempt (`claim`), or did it ({})."""
         state = self._job(job)
         if state.current == run_id:
             self._drop(state)

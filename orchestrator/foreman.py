@@ -150,7 +150,7 @@ class Foreman:
             began = bool(detail["steps"])
             self._take_lost(event.job, detail["lost"], detail["pid"], began=began)
         if event.kind == "elsewhere" and run_id in self._left:
-            self._others[run_id] = Observer(self._ledger.store, str(event.detail.get("lease")))
+            self._others[run_id] = Observer(self._ledger.store, str(event.detail.get("lease", "")))
         if event.kind == "finished" and run_id in self._left:
             self._deaths = 0
             self._take_finished(run_id, event)

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import ray
 
 from orchestrator import failures, packages
+from orchestrator.claims import open_attempt
 from orchestrator.dispatch import Process, Work
 from orchestrator.ledger import log_path
 from orchestrator.patience import patiently
 from orchestrator.reporter import Reporter
 from results.process import start_time
 from results.record import Attempt, Epoch
-from results.store import Store
+from results.store import Latest, Store
 
 if TYPE_CHECKING:
     from adapters.adapted import Adapted
@@ -131,11 +132,11 @@ class _Worker:
     def _do(self, work: Work) -> bool:
         """Attempt a run and tell the dispatcher; False where this process should do no more."""
         run_id, dispatcher = work.spec.run_id, self._job.dispatcher
-        other = self._store.open_claim(run_id)
-        if other is not None and other.get("lease") != self._job.lease:
-            ray.get(dispatcher.elsewhere.remote(self._job.name, run_id, other))
+        number = self._open(work)
+        if not isinstance(number, int):
+            ray.get(dispatcher.elsewhere.remote(self._job.name, run_id, number.claim or {}))
             return True
-        attempt, epochs = self._attempt(work)
+        attempt, epochs = self._attempt(work, number)
         won = self._commit(attempt, epochs)
         detail = {
             "attempt": attempt.attempt,
@@ -149,14 +150,13 @@ class _Worker:
         ray.get(dispatcher.finished.remote(self._job.name, run_id, status, detail))
         return attempt.failure_kind not in PROCESS_ENDS
 
-    def _attempt(self, work: Work) -> tuple[Attempt, list[Epoch]]:
+    def _attempt(self, work: Work, number: int) -> tuple[Attempt, list[Epoch]]:
         """Run it, and describe what came out, a failure like a success."""
         from adapters.errors import Preempted, StopRequested
         from adapters.trial import run_trial
         from orchestrator import rows
 
         spec, started, clock = work.spec, datetime.now(UTC), time.perf_counter()
-        number = self._claim(work)
         folder = self._checkpoints(work, number)
         model: dict[str, Any] = {}
         reporter = Reporter(self._job, spec.run_id, log_path(self._store, spec.run_id, number))
@@ -200,8 +200,8 @@ class _Worker:
         )
         return attempt, rows.epochs(spec.run_id, number, reporter.curve)
 
-    def _claim(self, work: Work) -> int:
-        """Open an attempt, as soon as the storage takes it."""
+    def _open(self, work: Work) -> int | Latest:
+        """Open the run's next attempt, as soon as the storage takes it."""
         info = {
             "job": self._job.name,
             "hostname": self._process.hostname,
@@ -210,7 +210,7 @@ class _Worker:
             "lease": self._job.lease,
             "reason": work.reason,
         }
-        return self._patiently(lambda: self._store.claim(work.spec.run_id, info))
+        return self._patiently(lambda: open_attempt(self._store, work.spec.run_id, info))
 
     def _checkpoints(self, work: Work, number: int) -> CheckpointFolder:
         """Where the run's resumable state is."""

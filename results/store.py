@@ -18,6 +18,7 @@ permission to write.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -54,6 +55,18 @@ class RunState:
     error: str | None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Latest:
+    """How the latest attempt at a run stands."""
+
+    number: int
+    """0 where there is none yet."""
+    claim: dict[str, Any] | None
+    """What `claim` was given; None where the attempt is closed, or its claim cannot be read."""
+    succeeded: bool
+    """Whether any attempt succeeded: then the run is done."""
+
+
 class Store:
     """One store. Make it with `Store.open`."""
 
@@ -75,19 +88,16 @@ class Store:
 
     def claim(self, run_id: str, info: Mapping[str, Any]) -> int:
         """Open the next attempt at a run; its number, above every claim and attempt of the run."""
-        check_name("run_id", run_id)
-        taken = [
-            int(parts[1])
-            for folder in ("claims", "attempts")
-            for parts in (name.split(".") for name in self._names(folder))
-            if parts[0] == run_id and len(parts) == 3 and parts[1].isdecimal()
-        ]
-        number = max(taken, default=0) + 1
-        while True:
-            body = json.dumps({**info, "run_id": run_id, "attempt": number}, default=str)
-            if create_exclusive(self.path / "claims" / f"{run_id}.{number}.json", body.encode()):
-                return number
+        number = self.latest(run_id).number + 1
+        while not self.try_claim(run_id, number, info):
             number += 1
+        return number
+
+    def try_claim(self, run_id: str, number: int, info: Mapping[str, Any]) -> bool:
+        """Open attempt `number`, which follows the latest. False where another process did."""
+        check_name("run_id", run_id)
+        body = json.dumps({**info, "run_id": run_id, "attempt": number}, default=str)
+        return create_exclusive(self.path / "claims" / f"{run_id}.{number}.json", body.encode())
 
     def commit(self, attempt: Attempt, epochs: Sequence[Epoch] = ()) -> bool:
         """Close an attempt, for good. False where it was closed before: then nothing is changed."""
@@ -208,19 +218,27 @@ class Store:
                 claims[claim["run_id"]] = claim
         return claims
 
-    def open_claim(self, run_id: str) -> dict[str, Any] | None:
-        """The latest claim of one run if its attempt is not closed; lists no folder."""
-        number = 1
-        while (self.path / "claims" / f"{run_id}.{number + 1}.json").exists():
+    def latest(self, run_id: str) -> Latest:
+        """How the latest attempt at one run stands; lists no folder."""
+        check_name("run_id", run_id)
+        number, claim = 0, None
+        closed: dict[int, Path] = {}
+        while True:
+            stem = f"{run_id}.{number + 1}"
+            path = self.path / "attempts" / f"{stem}.parquet"
+            if not (path.exists() or (self.path / "claims" / f"{stem}.json").exists()):
+                break
             number += 1
-        stem = f"{run_id}.{number}"
-        if (self.path / "attempts" / f"{stem}.parquet").exists():
-            return None
-        try:
-            claim: dict[str, Any] = json.loads((self.path / "claims" / f"{stem}.json").read_bytes())
-        except (OSError, ValueError):
-            return None
-        return claim
+            closed |= {number: path} if path.exists() else {}
+        if number and number not in closed:
+            with contextlib.suppress(OSError, ValueError):
+                claim = json.loads((self.path / "claims" / f"{run_id}.{number}.json").read_bytes())
+        wanted = tuple(c for c in schema.ATTEMPTS if c.name in ("run_id", "attempt", "status"))
+        done = (
+            "succeeded"
+            in self._read("attempts", wanted, closed.values()).column("status").to_pylist()
+        )
+        return Latest(number=number, claim=claim, succeeded=done)
 
     def save_decision(self, run_id: str, attempt: int, decision: Mapping[str, Any]) -> None:
         """Keep what was decided after a failed attempt; the first decision stands."""

@@ -19,7 +19,7 @@ import results
 from results import files, schema
 from results.folder import FOLDERS
 from results.record import Attempt, Epoch
-from results.store import Store, StoreError
+from results.store import Latest, Store, StoreError
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,11 +172,28 @@ def test_claims_count_up_over_claims_and_attempts(store, attempt):
     assert store.claim("run1", {"job": "j1"}) == 1
     assert store.claim("run1", {"job": "j2"}) == 2
     assert store.claim("run10", {}) == 1
-    store.commit(attempt(n=11))
-    assert store.claim("run1", {}) == 12
-    store.commit(attempt(n=12))
+    store.commit(attempt(n=3))
+    assert store.claim("run1", {}) == 4
+    store.commit(attempt(n=4))
     claim = json.loads((store.path / "claims" / "run1.2.json").read_bytes())
     assert claim == {"job": "j2", "run_id": "run1", "attempt": 2}
+
+
+def test_the_latest_attempt_is_open_closed_or_none(store, attempt):
+    assert store.latest("run1") == Latest(number=0, claim=None, succeeded=False)
+    store.claim("run1", {"job": "j"})
+    claim = {"job": "j", "run_id": "run1", "attempt": 1}
+    assert store.latest("run1") == Latest(number=1, claim=claim, succeeded=False)
+    store.commit(attempt("run1"))
+    assert store.latest("run1") == Latest(number=1, claim=None, succeeded=True)
+    store.claim("run1", {})
+    assert store.latest("run1").succeeded
+
+
+def test_an_attempt_that_another_process_opened_is_not_opened_again(store):
+    assert store.try_claim("run1", 1, {"job": "j1"})
+    assert not store.try_claim("run1", 1, {"job": "j2"})
+    assert store.latest("run1").claim["job"] == "j1"
 
 
 def test_racing_claims_get_different_numbers(store):
