@@ -24,7 +24,7 @@ app = typer.Typer(
         "[bold]First steps[/bold]: `peftgrid run quickstart`, then `peftgrid table quickstart`.\n\n"
         "[bold]Exit codes[/bold]: 0 all wanted runs done; 1 internal error; 2 usage or invalid "
         "suite; 3 finished with failed runs; 4 stopped or incomplete; 6 cluster unreachable; "
-        "130, 143 signals."
+        "7 store damaged; 130, 143 signals."
     ),
 )
 
@@ -37,6 +37,7 @@ class ExitCode(enum.IntEnum):
     FAILED_RUNS = 3
     INCOMPLETE = 4
     UNREACHABLE = 6
+    DAMAGED = 7
     INTERRUPTED = 130
 
 

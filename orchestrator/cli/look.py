@@ -88,7 +88,7 @@ def explain(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Everything about one run: its spec, the suites that ask for it, every attempt and its error."""
+    """Everything about one run: its spec, who asks for it, every attempt, its error and what followed."""
     from results.store import Store
 
     opened = Store.open(store.resolve())
@@ -102,6 +102,9 @@ def explain(
         fail(f"{found} in {store} begin with {run!r}: {' '.join(sorted(ids))}", ExitCode.USAGE)
     described = (planned or attempts)[0]
     attempts.sort(key=lambda row: row["attempt"])
+    decisions = opened.decisions()
+    for row in attempts:
+        row["decision"] = decisions.get((row["run_id"], row["attempt"]))
     spec = json.loads(described["spec"])
     suites = sorted({row["suite"] for row in planned})
     if as_json:
@@ -127,6 +130,9 @@ def _explain_attempt(row: dict[str, Any]) -> None:
         echo(f"  {row['failure_kind']}: {row['error']}")
     if row["evidence"]:
         echo("  " + row["evidence"].rstrip().replace("\n", "\n  "))
+    if row["decision"]:
+        verb = "tried again" if row["decision"].get("again") else "not tried again"
+        echo(f"  {verb}: {row['decision'].get('reason')}")
 
 
 def _verdict(attempts: list[dict[str, Any]]) -> str:
