@@ -21,7 +21,7 @@ from orchestrator.job import JobConfig
 from orchestrator.jobs import Jobs
 from orchestrator.ledger import Ledger
 from orchestrator.outcome import Outcome, View
-from orchestrator.plan import Plan, make_plan
+from orchestrator.plan import UNFINISHED_RUNS, Plan, Wanted, make_plan
 from results.lease import Lease
 from results.store import Store
 from suites.suite import Suite
@@ -32,13 +32,13 @@ def drive(
     store: Store,
     view: View,
     *,
-    retry_failed: bool = False,
+    wanted: Wanted = UNFINISHED_RUNS,
     restart: bool = False,
     address: str | None = None,
     max_parallel: int | None = None,
     began: float | None = None,
 ) -> Outcome:
-    """Run what is missing of `suite`; commit every attempt to `store`.
+    """Run what is `wanted` of `suite`; commit every attempt to `store`.
 
     `restart` leaves checkpoints aside. `began` is the monotonic clock at the user's prompt. Raises
     LeaseHeldError where another driver has the suite, RequestError where a job asks for more than
@@ -46,7 +46,7 @@ def drive(
     needs is absent.
     """
     plan = make_plan(suite, store)
-    if not plan.to_do(retry_failed=retry_failed):
+    if not plan.to_do(wanted):
         save(suite, store, plan)
         return Outcome(left=_left(plan))
     _check_request(suite, address)
@@ -57,15 +57,14 @@ def drive(
         _close_what_a_dead_driver_left(suite, ledger, plan)
         plan = make_plan(suite, store)
         save(suite, store, plan)
+        ledger.compact()
         view.note("starting Ray")
         limit = suite.execution.max_parallel
-        wanted = max_parallel or (None if limit == "auto" else limit)
+        most = max_parallel or (None if limit == "auto" else limit)
         with cluster.running(address, cpus=None, threads=suite.resources.cpus) as ray_cluster:
-            foreman = _foreman(suite, ledger, view, ray_cluster, lease, wanted, began)
+            foreman = _foreman(suite, ledger, view, ray_cluster, lease, most, began)
             with _signals(foreman):
-                return _rounds(
-                    foreman, suite, store, plan, retry_failed=retry_failed, restart=restart
-                )
+                return _rounds(foreman, suite, store, plan, wanted, restart=restart)
 
 
 def save(suite: Suite, store: Store, plan: Plan) -> None:
@@ -78,16 +77,12 @@ def save(suite: Suite, store: Store, plan: Plan) -> None:
 
 
 def _rounds(
-    foreman: Foreman, suite: Suite, store: Store, plan: Plan, *, retry_failed: bool, restart: bool
+    foreman: Foreman, suite: Suite, store: Store, plan: Plan, wanted: Wanted, *, restart: bool
 ) -> Outcome:
     """Execute the cells, then the finals that their selection makes, until nothing is left."""
     outcome, tried = foreman.outcome, set[str]()
     while outcome.signal is None and outcome.problem is None:
-        ready = [
-            run.cell.spec
-            for run in plan.to_do(retry_failed=retry_failed)
-            if run.cell.spec.run_id not in tried
-        ]
+        ready = [run.cell.spec for run in plan.to_do(wanted) if run.cell.spec.run_id not in tried]
         if not ready:
             break
         tried |= {spec.run_id for spec in ready}
@@ -107,7 +102,7 @@ def _foreman(
     view: View,
     ray_cluster: cluster.Cluster,
     lease: Lease,
-    wanted: int | None,
+    most: int | None,
     began: float | None,
 ) -> Foreman:
     import ray
@@ -143,7 +138,7 @@ def _foreman(
         ledger,
         lease,
         view,
-        parallel=_fitting(suite, ray_cluster, gpus, wanted),
+        parallel=_fitting(suite, ray_cluster, gpus, most),
         began=began or time.monotonic(),
     )
 
@@ -174,7 +169,7 @@ def _check_request(suite: Suite, address: str | None) -> None:
         )
 
 
-def _fitting(suite: Suite, ray_cluster: cluster.Cluster, gpus: float, wanted: int | None) -> int:
+def _fitting(suite: Suite, ray_cluster: cluster.Cluster, gpus: float, most: int | None) -> int:
     """How many jobs fit at once; RequestError where not even one does."""
     cpus = suite.resources.cpus
     if gpus > ray_cluster.gpus or cpus > ray_cluster.cpus:
@@ -185,7 +180,7 @@ def _fitting(suite: Suite, ray_cluster: cluster.Cluster, gpus: float, wanted: in
     fit = ray_cluster.cpus // cpus
     if gpus:
         fit = min(fit, int(ray_cluster.gpus / gpus))
-    return min(fit, wanted) if wanted else fit
+    return min(fit, most) if most else fit
 
 
 def _gpus_per_job(suite: Suite, there: float) -> float:

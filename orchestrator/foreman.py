@@ -26,6 +26,8 @@ SILENT_SECONDS = 2.0
 """Beyond `stall_after`, which a process that can run at all ends itself by."""
 LOOK_SECONDS = 2.0
 """Between two looks at nodes, and at runs that another driver has in hand."""
+COMMITS = 64
+"""Between two questions whether the tables are to be compacted."""
 MAX_DEATHS = 3
 """Jobs that may end one after another without a finished run, per job that runs at a time."""
 
@@ -63,6 +65,8 @@ class Foreman:
         self._ended: set[str] = set()
         """Jobs whose end has been taken in."""
         self._deaths = 0
+        self._commits = 0
+        """Since it was last asked whether the tables are to be compacted."""
         self._killed: dict[int, str] = {}
         """Processes killed because they were silent, with what was seen."""
         self._deadline = 0.0
@@ -153,6 +157,7 @@ class Foreman:
             self._others[run_id] = Observer(self._ledger.store, str(event.detail.get("lease", "")))
         if event.kind == "finished" and run_id in self._left:
             self._deaths = 0
+            self._commits += 1
             self._take_finished(run_id, event)
         work = self._work.get(run_id)
         self._view.event(event, work.spec if work else None)
@@ -270,6 +275,9 @@ class Foreman:
         if now - self._looked < LOOK_SECONDS:
             return
         self._looked = now
+        if self._commits >= COMMITS:
+            self._commits = 0
+            self._ledger.compact()
         alive = nodes.living()
         for name, state in news.jobs.items():
             if state.current and state.process and state.process.node not in alive:

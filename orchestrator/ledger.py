@@ -15,7 +15,7 @@ from orchestrator import retry, rows
 from orchestrator.dispatch import Work
 from orchestrator.patience import patiently
 from results.schema import FailureKind
-from results.store import Store
+from results.store import Store, StoreError
 from suites.schema import Retry
 from suites.spec import RunSpec
 
@@ -94,6 +94,13 @@ class Ledger:
     def open(self, run_id: str) -> dict[str, Any] | None:
         """The latest claim of a run whose attempt is not closed."""
         return self.store.open_claims().get(run_id)
+
+    def compact(self) -> None:
+        """Make the tables anew where that is due; where it cannot be, the small files are read."""
+        try:
+            self.store.compact_when_due()
+        except StoreError as error:
+            self.tell(f"the tables were not compacted: {error}")
 
     def is_ours(self, claim: Mapping[str, Any]) -> bool:
         """Whether a job of this drive opened the attempt."""

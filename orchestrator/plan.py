@@ -19,6 +19,26 @@ UNFINISHED = (QUEUED, "stopped", MISSING)
 """Statuses of runs that nothing but another start can end."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which runs of a suite to start. Those that succeeded are never started again."""
+
+    unfinished: bool = True
+    """Runs that were never begun, or stopped."""
+    failed: bool = False
+    kinds: frozenset[str] | None = None
+    """Of the failed runs only those of these kinds; None: all."""
+
+    def takes(self, run: PlannedRun) -> bool:
+        """Whether `run` is to be started."""
+        if run.status == "failed":
+            return self.failed and (self.kinds is None or run.failure_kind in self.kinds)
+        return self.unfinished and run.status in (QUEUED, "stopped")
+
+
+UNFINISHED_RUNS = Wanted()
+
+
 @dataclass(frozen=True)
 class PlannedRun:
     """One cell and where it stands."""
@@ -30,6 +50,7 @@ class PlannedRun:
     trainable_params: int
     count_is_exact: bool
     """False where the weights decide and `trainable_params` is an upper bound."""
+    failure_kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,10 +76,9 @@ class Plan:
         counts[WAITING] += sum(item.group.final_count for item in self.waiting)
         return {status: count for status, count in counts.items() if count}
 
-    def to_do(self, *, retry_failed: bool) -> list[PlannedRun]:
-        """The runs to start: never begun or unfinished, and on request those that failed."""
-        wanted = {QUEUED, "stopped"} | ({"failed"} if retry_failed else set())
-        return [run for run in self.runs if run.status in wanted]
+    def to_do(self, wanted: Wanted) -> list[PlannedRun]:
+        """The runs to start."""
+        return [run for run in self.runs if wanted.takes(run)]
 
 
 def make_plan(suite: Suite, store: Store | None) -> Plan:
@@ -184,8 +204,10 @@ class _Counter:
 def _planned(
     cell: Cell, states: Mapping[str, RunState], absent: _Absent, counted: tuple[int, bool]
 ) -> PlannedRun:
-    status, reason = _standing(cell, states.get(cell.spec.run_id), absent)
-    return PlannedRun(cell, status, reason, *counted)
+    state = states.get(cell.spec.run_id)
+    status, reason = _standing(cell, state, absent)
+    kind = state.failure_kind if state is not None and status == "failed" else None
+    return PlannedRun(cell, status, reason, *counted, failure_kind=kind)
 
 
 def _standing(cell: Cell, state: RunState | None, absent: _Absent) -> tuple[str, str]:

@@ -27,13 +27,16 @@ FOLDERS = (
 _KEY = "peftgrid_store"
 
 
-def open_folder(path: str | os.PathLike[str], create: bool) -> Path:
-    """The store's absolute path. With `create` it is made where missing and must take files."""
+def open_folder(path: str | os.PathLike[str], create: bool, *, foreign: bool = False) -> Path:
+    """The store's absolute path. With `create` it is made where missing and must take files.
+
+    `foreign` lets it be made among other files, which are known to be a store's.
+    """
     folder = Path(path).absolute()
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"store: {folder} given, which is a file; allowed: a folder")
     if create:
-        _make(folder)
+        _make(folder, foreign)
     try:
         held = json.loads((folder / MARKER).read_bytes())
     except FileNotFoundError:
@@ -52,7 +55,7 @@ def open_folder(path: str | os.PathLike[str], create: bool) -> Path:
     return folder
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, foreign: bool) -> None:
     marker = folder / MARKER
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +66,7 @@ def _make(folder: Path) -> None:
             f"store: {folder} given, which cannot be made ({error.strerror}); "
             "allowed: a folder that can be written to"
         ) from error
-    if held and not marker.exists():
+    if held and not marker.exists() and not foreign:
         raise StoreError(
             f"store: {folder} given, which holds other files ({held[0]}, ...); "
             "allowed: a store, an empty folder or a new one"

@@ -174,11 +174,15 @@ class Lease:
                 return
 
 
+def split_name(name: str) -> tuple[str, int] | None:
+    """The suite and the number of the holder that a file of `lease` belongs to."""
+    parts = name.split(".")
+    return (parts[0], int(parts[1])) if len(parts) == 3 and parts[1].isdecimal() else None
+
+
 def _highest(folder: Path, suite: str) -> int:
-    parts = (path.name.split(".") for path in folder.iterdir())
-    return max(
-        (int(p[1]) for p in parts if len(p) == 3 and p[0] == suite and p[2] == "json"), default=0
-    )
+    holders = (split_name(path.name) for path in folder.glob("*.json"))
+    return max((held[1] for held in holders if held and held[0] == suite), default=0)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -24,7 +24,7 @@ app = typer.Typer(
         "[bold]First steps[/bold]: `peftgrid run quickstart`, then `peftgrid table quickstart`.\n\n"
         "[bold]Exit codes[/bold]: 0 all wanted runs done; 1 internal error; 2 usage or invalid "
         "suite; 3 finished with failed runs; 4 stopped or incomplete; 5 another driver has the suite; "
-        "6 cluster unreachable; 130, 143 signals."
+        "6 cluster unreachable; 7 store damaged; 130, 143 signals."
     ),
 )
 
@@ -38,6 +38,7 @@ class ExitCode(enum.IntEnum):
     INCOMPLETE = 4
     HELD = 5
     UNREACHABLE = 6
+    DAMAGED = 7
     INTERRUPTED = 130
 
 

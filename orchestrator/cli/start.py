@@ -25,7 +25,7 @@ from orchestrator.cli.app import (
 
 if TYPE_CHECKING:
     from orchestrator.outcome import Outcome
-    from orchestrator.plan import Plan
+    from orchestrator.plan import Plan, Wanted
     from results.store import Store
     from suites.suite import Suite
 
@@ -97,8 +97,18 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Start the missing and unfinished runs of a suite. Failed ones stay as they are: see `resume`."""
+    from orchestrator.plan import UNFINISHED_RUNS
+
     _drive(
-        suite, store, overrides, address, max_parallel, dry_run, quiet, as_json, retry_failed=False
+        suite,
+        store,
+        overrides,
+        address,
+        max_parallel,
+        dry_run,
+        quiet,
+        as_json,
+        UNFINISHED_RUNS,
     )
 
 
@@ -109,6 +119,16 @@ def resume(
     overrides: SetOption = None,
     address: AddressOption = None,
     max_parallel: ParallelOption = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only the failed runs, not the unfinished ones.")
+    ] = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Only the unfinished runs, as `run` does.")
+    ] = False,
+    kinds: Annotated[
+        str | None,
+        typer.Option("--kinds", help="Only the failed runs of these kinds: `worker_lost,stalled`."),
+    ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="From the start instead of from checkpoints.")
     ] = False,
@@ -129,9 +149,26 @@ def resume(
         dry_run,
         quiet,
         as_json,
-        retry_failed=True,
+        _wanted(failed, unfinished, kinds),
         restart=restart,
     )
+
+
+def _wanted(failed: bool, unfinished: bool, kinds: str | None) -> Wanted:
+    """What `resume` starts: all but what succeeded, unless it is told less."""
+    from orchestrator.plan import Wanted
+    from results.schema import FAILURE_KINDS
+
+    if unfinished and (failed or kinds is not None):
+        fail("--unfinished given with --failed or --kinds; allowed: one of them", ExitCode.USAGE)
+    named = None if kinds is None else frozenset(name.strip() for name in kinds.split(","))
+    unknown = sorted((named or frozenset()) - set(FAILURE_KINDS))
+    if unknown:
+        fail(
+            f"--kinds: {', '.join(map(repr, unknown))} given, allowed: {', '.join(FAILURE_KINDS)}",
+            ExitCode.USAGE,
+        )
+    return Wanted(unfinished=not failed and named is None, failed=not unfinished, kinds=named)
 
 
 def _drive(
@@ -143,8 +180,8 @@ def _drive(
     dry_run: bool,
     quiet: bool,
     as_json: bool,
+    wanted: Wanted,
     *,
-    retry_failed: bool,
     restart: bool = False,
 ) -> None:
     began = time.monotonic() - _process_age()
@@ -160,6 +197,8 @@ def _drive(
     planned = make_plan(suite, _existing(path))
     if dry_run:
         print_plan(suite, planned, as_json)
+        if not as_json:
+            echo(f"to start: {len(planned.to_do(wanted))} runs")
         return
     if planned.absent:
         needs = "\n".join(f"  {what}: {how}" for what, how in planned.absent.items())
@@ -169,13 +208,13 @@ def _drive(
     store = Store.open(path.resolve(), create=True)
     console = Console(stderr=True)
     with progress.view(console, quiet=quiet) as view:
-        todo = planned.to_do(retry_failed=retry_failed)
+        todo = planned.to_do(wanted)
         view.note(f"{suite.name}: {len(todo)} runs to start, {counted(planned.counts())}")
         outcome = drive(
             suite,
             store,
             view,
-            retry_failed=retry_failed,
+            wanted=wanted,
             restart=restart,
             address=address,
             max_parallel=max_parallel,

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import MAIN, SLOWED, checkpoint_of, until
+from results.record import Attempt
+from tests.faults.conftest import MAIN, SLOWED, Place, checkpoint_of, until
 
 pytestmark = pytest.mark.faults
 
@@ -69,12 +71,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_numbers_stay_right(place, d
     driver.wait()
     folder = place.store_path / "checkpoints" / claim["run_id"]
     newest = max(folder.glob("*.safetensors"), key=lambda p: int(p.stem.split(".")[1]))
-    if damage == "delete":
-        newest.unlink()
-    else:
-        data = bytearray(newest.read_bytes())
-        data[len(data) // 2] ^= 1
-        newest.write_bytes(data if damage == "flip" else data[: len(data) // 2])
+    harm(newest, damage)
     assert place.run("run", suite)[0] == 0
     assert place.equals(undisturbed)
     assert place.attempts()[-1]["resumed_from_epoch"] == 2
@@ -82,24 +79,82 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_numbers_stay_right(place, d
     assert newest.stem in log.read_text(), "what was passed over is named"
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
-def test_a_damaged_attempt_file_is_named_and_its_run_done_again(place, damage):
-    suite = place.suite("torn", ["linear"])
-    assert place.run("run", suite)[0] == 0
-    before = place.rows()
-    (path,) = (place.store_path / "attempts").iterdir()
+@pytest.fixture(scope="session")
+def finished(tree, tmp_path_factory):
+    """A suite of three runs that is done."""
+    place = Place(tree, tmp_path_factory.mktemp("finished"))
+    code, said = place.run("run", place.suite("torn", ["linear"], seeds=3))
+    assert code == 0, said
+    return place
+
+
+@pytest.fixture
+def torn(finished, tmp_path):
+    """A copy of that suite's folder; the suite."""
+    shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "torn.yaml"
+
+
+def harm(path, damage):
+    """Flip a bit in the middle of a file, cut it there, or delete it."""
     data = bytearray(path.read_bytes())
-    if damage == "delete":
-        path.unlink()
-    elif damage == "flip":
-        data[data.index(before[0]["run_id"].encode())] ^= 1
+    path.unlink()
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
         path.write_bytes(data)
-    else:
+    elif damage == "truncate":
         path.write_bytes(data[: len(data) // 2])
-    if damage != "delete":
-        assert str(path.name) in place.run("status")[1]
-    assert place.run("run", suite)[0] == 0
+
+
+def test_damaged_attempt_files_are_named_and_their_runs_done_again(place, torn):
+    before = place.rows()
+    flipped, cut, gone = (
+        place.store_path / "attempts" / f"{row['run_id']}.1.parquet" for row in before
+    )
+    harm(flipped, "flip")
+    harm(cut, "truncate")
+    harm(gone, "delete")
+    for command in ("status", "fsck"):
+        code, said = place.run(command)
+        assert code == (7 if command == "fsck" else 0), said
+        assert all(path.name in said for path in (flipped, cut))
+    assert place.run("run", torn)[0] == 0
     assert place.rows() == before
+    assert {row["attempts"] for row in place.rows("attempts")} == {1, 2}
+    assert place.run("fsck", "--repair")[0] == 0
+    assert place.run("fsck")[0] == 0
+    assert place.rows() == before
+    aside = place.store_path / "quarantine" / "attempts"
+    assert {path.name for path in aside.glob("*.parquet")} == {flipped.name, cut.name}
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
+@pytest.mark.parametrize("what", ["table", "pointer"])
+def test_a_damaged_generation_is_named_and_the_numbers_stay_right(place, torn, what, damage):
+    """Where the small files are gone: they were collected, for two generations held them."""
+    store = place.store
+    store.compact()
+    store.claim("another", {})
+    store.commit(Attempt(run_id="another", attempt=1, status="stopped"))
+    before = place.rows()
+    assert store.compact() == 2
+    assert place.run("gc")[0] == 0
+    assert len(list((place.store_path / "attempts").iterdir())) == 1
+    tables = place.store_path / "tables"
+    (part,) = tables.glob("attempts-2.*")
+    path = part if what == "table" else tables / "gen-2.json"
+    harm(path, damage)
+    assert place.rows() == before
+    lost = what == "pointer" and damage == "delete"
+    if lost:  # what it named are then leftovers, once it is clear that nobody is writing them
+        os.utime(part, (0, 0))
+    code, said = place.run("fsck")
+    assert (code, (part if lost else path).name in said) == (0 if lost else 7, True), said
+    assert place.run("fsck", "--repair")[0] == 0
+    assert place.run("fsck")[0] == 0
+    assert place.rows() == before
+    code, said = place.run("run", torn)
+    assert (code, "0 runs to start" in said) == (0, True), said
 
 
 def test_the_command_line_is_what_these_tests_run():

@@ -2,16 +2,19 @@
 
 import json
 import sys
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 
+from orchestrator import rows
 from orchestrator.cli import main
 from orchestrator.cli.start import _exit_code
 from orchestrator.outcome import Outcome
 from orchestrator.plan import make_plan
 from results.lease import Lease
 from results.store import Store
+from suites.load import load
 
 GOOD = """
 schema: 1
@@ -233,6 +236,39 @@ def test_a_dry_run_starts_nothing(peftgrid, good, tmp_path):
     assert code == 0
     assert "4 runs: 4 queued" in out
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ([], 2),
+        (["--unfinished"], 1),
+        (["--failed"], 1),
+        (["--kinds", "stalled,data"], 1),
+        (["--kinds", "stalled"], 0),
+    ],
+)
+def test_resume_takes_up_what_it_is_told_to(peftgrid, good, tmp_path, options, count):
+    suite = load(str(good), ["seeds=1"])
+    store = Store.open(tmp_path / "runs", create=True)
+    first = next(suite.cells()).spec
+    number = store.claim(first.run_id, {})
+    row = rows.attempt(
+        first, number=number, status="failed", failure_kind="data", started_at=datetime.now(UTC)
+    )
+    store.commit(row)
+    code, out, _ = peftgrid("resume", good, "--set", "seeds=1", "--dry-run", *options)
+    assert code == 0
+    assert out.splitlines()[-1] == f"to start: {count} runs"
+
+
+def test_resume_refuses_what_is_no_kind_and_what_contradicts_itself(peftgrid, good):
+    code, _, err = peftgrid("resume", good, "--kinds", "stalled,boredom", "--dry-run")
+    assert code == 2
+    assert "'boredom' given, allowed: launch, data" in err
+    code, _, err = peftgrid("resume", good, "--unfinished", "--failed", "--dry-run")
+    assert code == 2
+    assert "allowed: one of them" in err
 
 
 def test_looking_at_a_store_that_is_not_there_says_how_one_is_made(peftgrid):

@@ -12,7 +12,7 @@ import pytest
 import adapters
 from adapters import backbones
 from orchestrator.driver import drive
-from orchestrator.plan import make_plan
+from orchestrator.plan import Wanted, make_plan
 from results.models import model_of
 from results.store import Store
 
@@ -142,7 +142,7 @@ def test_a_failed_run_is_a_row_and_the_suite_goes_on(ray_cluster, make_suite, st
     assert "NonFiniteError" in failed["evidence"]
 
     assert drive(suite, store, Silent()).started == 0, "run leaves a failed run as it is"
-    again = drive(suite, store, Silent(), retry_failed=True)
+    again = drive(suite, store, Silent(), wanted=Wanted(failed=True))
     assert (again.started, again.failed) == (1, 1)
     attempts = [row["attempt"] for row in store.attempts().to_pylist() if row["method"] == "full"]
     assert attempts == [1, 2]

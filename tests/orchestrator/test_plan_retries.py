@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from orchestrator import rows
-from orchestrator.plan import make_plan
+from orchestrator.plan import Wanted, make_plan
 from results.store import Store
 
 
@@ -36,7 +36,24 @@ def test_the_decision_about_its_last_attempt_counts(failed, again, counts):
     store.save_decision(run_id, 1, {"again": again, "reason": "because"})
     plan = make_plan(suite, store)
     assert plan.counts() == counts
-    assert len(plan.to_do(retry_failed=False)) == (1 if again else 0)
+    assert len(plan.to_do(Wanted())) == (1 if again else 0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "statuses"),
+    [
+        (Wanted(), {"queued"}),
+        (Wanted(failed=True), {"queued", "failed"}),
+        (Wanted(failed=True, unfinished=False), {"failed"}),
+        (Wanted(failed=True, unfinished=False, kinds=frozenset({"worker_lost"})), {"failed"}),
+        (Wanted(failed=True, unfinished=False, kinds=frozenset({"data"})), set()),
+        (Wanted(failed=True, kinds=frozenset({"data"})), {"queued"}),
+    ],
+)
+def test_what_is_started_is_what_was_asked_for(failed, make_suite, wanted, statuses):
+    _, store, _ = failed
+    both = make_suite("both", methods="[linear, bitfit]")
+    assert {run.status for run in make_plan(both, store).to_do(wanted)} == statuses
 
 
 def test_the_first_decision_stands_and_a_damaged_one_is_set_aside(failed):

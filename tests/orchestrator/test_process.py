@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.plan import make_plan
+from orchestrator.plan import Wanted, make_plan
 from results.store import Store
 from suites.load import load
 
@@ -73,5 +73,5 @@ def test_an_interrupt_stops_at_the_next_step_and_the_run_is_done_later(folder):
     store = Store.open(folder / "runs")
     (row,) = store.attempts().to_pylist()
     assert row["status"] == "stopped"
-    (run,) = make_plan(load(path), store).to_do(retry_failed=False)
+    (run,) = make_plan(load(path), store).to_do(Wanted())
     assert run.cell.spec.run_id == row["run_id"]

@@ -1,0 +1,77 @@
+"""The plans of a store: which cells a suite asked for, and the suite's text.
+
+    plans/<suite>.<digest8>.<n>.parquet|.yaml   the n-th plan of the suite
+
+The latest undamaged plan of a suite counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from results import schema
+from results.files import create_exclusive, parquet_bytes
+from results.reading import Reader
+from results.record import PlanRow, to_table
+
+
+def save(
+    reader: Reader,
+    suite: str,
+    digest: str,
+    text: str,
+    rows: Sequence[PlanRow],
+    overrides: Sequence[str],
+) -> None:
+    """Keep a plan and the suite's text; where it equals the suite's latest plan, do nothing."""
+    assert rows, "a plan without cells"
+    assert all((row.suite, row.suite_digest) == (suite, digest) for row in rows)
+    number = max((n for name, n, _ in files(reader) if name == suite), default=0)
+    if latest(reader, suite).equals(_table(rows, number, overrides)):
+        return
+    while True:
+        number += 1
+        stem = reader.path / "plans" / f"{suite}.{digest[:8]}.{number}"
+        create_exclusive(stem.with_name(f"{stem.name}.yaml"), text.encode())
+        data = parquet_bytes(_table(rows, number, overrides), "plans")
+        if create_exclusive(stem.with_name(f"{stem.name}.parquet"), data):
+            return
+
+
+def files(reader: Reader) -> dict[tuple[str, int, str], Path]:
+    """Every plan by (suite, number, digest8)."""
+    named = [(name.split("."), reader.path / "plans" / name) for name in reader.names("plans")]
+    return {
+        (parts[0], int(parts[2]), parts[1]): path
+        for parts, path in named
+        if len(parts) == 4 and parts[2].isdecimal() and parts[3] == "parquet"
+    }
+
+
+def suites(reader: Reader) -> list[str]:
+    """The suites that have a plan."""
+    return sorted({suite for suite, _, _ in files(reader)})
+
+
+def latest(reader: Reader, suite: str, digest: str | None = None) -> pa.Table:
+    """The latest undamaged plan of a suite (of that digest); no rows where there is none."""
+    for (name, _, _), path in sorted(files(reader).items(), reverse=True):
+        if name != suite:
+            continue
+        for plan in reader.good("plans", schema.PLANS, [(path, None)]):
+            if len(plan) and digest in (None, plan.column("suite_digest")[0].as_py()):
+                return plan
+    return schema.arrow_schema(schema.PLANS).empty_table()
+
+
+def table(reader: Reader) -> pa.Table:
+    """The latest plan of every suite, one row per cell."""
+    empty = schema.arrow_schema(schema.PLANS).empty_table()
+    return pa.concat_tables([empty, *(latest(reader, suite) for suite in suites(reader))])
+
+
+def _table(rows: Sequence[PlanRow], number: int, overrides: Sequence[str]) -> pa.Table:
+    return to_table((row.to_row(plan=number, overrides=overrides) for row in rows), schema.PLANS)
