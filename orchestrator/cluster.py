@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
+import math
 import os
 import shutil
 import tempfile
@@ -12,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from orchestrator.capacity import Capacity
 
 OBJECT_STORE_BYTES = 256 * 2**20
 _QUIET = {
@@ -30,16 +34,11 @@ class ClusterError(RuntimeError):
     """Ray cannot be reached."""
 
 
-class RequestError(ValueError):
-    """A job asks for more than there is."""
-
-
 @dataclass(frozen=True)
 class Cluster:
     """A running Ray, as jobs need to know it."""
 
-    cpus: int
-    gpus: float
+    capacity: Capacity
     scratch: Path
     """A short-lived folder for Ray Train's own files; no result ever lies in it."""
 
@@ -68,8 +67,7 @@ def running(address: str | None, *, cpus: int | None, threads: int) -> Iterator[
     try:
         if owned:
             _start(address, cpus or len(os.sched_getaffinity(0)), home)
-        have = ray.cluster_resources()
-        yield Cluster(cpus=int(have.get("CPU", 0)), gpus=have.get("GPU", 0.0), scratch=home)
+        yield Cluster(capacity=_capacity(), scratch=home)
     finally:
         if owned:
             ray.shutdown()
@@ -106,3 +104,25 @@ def _start(address: str | None, cpus: int, home: Path) -> None:
         raise ClusterError(f"{where} did not start or answer: {error}") from error
     finally:
         importing.join()
+
+
+def _capacity() -> Capacity:
+    """The nodes of the Ray that this process is connected to, and those that it may get."""
+    import ray
+    from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+    from ray._private.state import state
+    from ray.experimental import internal_kv
+
+    # Ray has no public name for what an autoscaler declares; Ray Train reads it in the same way.
+    config = state.get_cluster_config()
+    groups = config.node_group_configs if config else ()
+    report = internal_kv._internal_kv_get(DEBUG_AUTOSCALING_STATUS)  # noqa: SLF001 - no other name
+    status = json.loads(report) if report else {}
+    return Capacity(
+        nodes=tuple(node["Resources"] for node in ray.nodes() if node["Alive"]),
+        declared=tuple(
+            (dict(group.resources), math.inf if group.max_count < 0 else group.max_count)
+            for group in groups
+        ),
+        grows=bool(groups) or "autoscaler_report" in status,
+    )

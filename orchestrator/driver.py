@@ -15,6 +15,7 @@ from functools import partial
 from types import FrameType
 
 from orchestrator import cluster, packages, provenance, rows
+from orchestrator.capacity import RequestError
 from orchestrator.dispatch import Dispatcher, Work
 from orchestrator.foreman import Foreman
 from orchestrator.job import JobConfig
@@ -108,7 +109,8 @@ def _foreman(
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    gpus = _gpus_per_job(suite, ray_cluster.gpus)
+    capacity, gpus = ray_cluster.capacity, suite.resources.gpus
+    share = float(capacity.has_gpus) if gpus == "auto" else gpus
     # Where the driver is, so that the loss of another node does not take it away. On a dead
     # dispatcher Ray starts another and repeats the calls that were not answered.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -121,7 +123,7 @@ def _foreman(
         dispatcher=dispatcher,
         store=str(ledger.store.path),
         threads=suite.resources.cpus,
-        gpu_share=gpus,
+        gpu_share=share,
         rooms=packages.found(),
         provenance=provenance.of_source(),
         lease=lease.name,
@@ -131,6 +133,11 @@ def _foreman(
         models=suite.keep.models,
         memory=ledger.memory,
     )
+    asked = template.resources()
+    parallel = capacity.parallel(asked, most)
+    waiting = capacity.why_waiting(asked)
+    if waiting:
+        view.note(waiting)
     return Foreman(
         suite,
         Jobs(template, ray_cluster.scratch),
@@ -138,7 +145,7 @@ def _foreman(
         ledger,
         lease,
         view,
-        parallel=_fitting(suite, ray_cluster, gpus, most),
+        parallel=parallel,
         began=began or time.monotonic(),
     )
 
@@ -163,30 +170,10 @@ def _check_request(suite: Suite, address: str | None) -> None:
     """What an embedded Ray could never give is refused before it is started."""
     cores = len(os.sched_getaffinity(0))
     if address is None and suite.resources.cpus > cores:
-        raise cluster.RequestError(
+        raise RequestError(
             f"resources.cpus: {suite.resources.cpus} given, allowed: at most the {cores} of this "
             "machine"
         )
-
-
-def _fitting(suite: Suite, ray_cluster: cluster.Cluster, gpus: float, most: int | None) -> int:
-    """How many jobs fit at once; RequestError where not even one does."""
-    cpus = suite.resources.cpus
-    if gpus > ray_cluster.gpus or cpus > ray_cluster.cpus:
-        raise cluster.RequestError(
-            f"resources: {cpus} CPUs and {gpus:g} GPUs given for a job, allowed: at most the "
-            f"{ray_cluster.cpus} CPUs and {ray_cluster.gpus:g} GPUs that Ray has"
-        )
-    fit = ray_cluster.cpus // cpus
-    if gpus:
-        fit = min(fit, int(ray_cluster.gpus / gpus))
-    return min(fit, most) if most else fit
-
-
-def _gpus_per_job(suite: Suite, there: float) -> float:
-    """`auto` is one GPU where Ray has any, else none."""
-    gpus = suite.resources.gpus
-    return float(there > 0) if gpus == "auto" else gpus
 
 
 @contextmanager

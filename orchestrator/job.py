@@ -73,6 +73,13 @@ class JobConfig:
     memory: int | None
     """Bytes of host memory that the job asks for."""
 
+    def resources(self, memory_factor: int = 1) -> dict[str, float]:
+        """What the job asks Ray for, by Ray's names."""
+        asked = {"CPU": float(self.threads), "GPU": self.gpu_share}
+        if self.memory is not None:
+            asked["memory"] = float(self.memory * memory_factor)
+        return {name: amount for name, amount in asked.items() if amount}
+
 
 def loop(config: dict[str, Any]) -> None:
     """Ray Train's `train_loop_per_worker`."""

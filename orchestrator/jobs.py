@@ -41,14 +41,13 @@ class Jobs:
         from ray.train.torch import TorchTrainer
 
         job = dataclasses.replace(self._template, name=name)
-        resources = {"CPU": float(job.threads)} | ({"GPU": job.gpu_share} if job.gpu_share else {})
-        if job.memory is not None:
-            resources["memory"] = float(job.memory * memory_factor)
         trainer = TorchTrainer(
             loop,
             train_loop_config={"job": job},
             scaling_config=ScalingConfig(
-                num_workers=1, use_gpu=job.gpu_share > 0, resources_per_worker=resources
+                num_workers=1,
+                use_gpu=job.gpu_share > 0,
+                resources_per_worker=job.resources(memory_factor),
             ),
             run_config=RunConfig(
                 name=name,

@@ -1,11 +1,20 @@
 """Faults of nodes: a cluster of two on this machine, of which one is lost or given notice."""
 
+import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import ray.cluster_utils
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+from ray._raylet import (
+    GCS_AUTOSCALER_CLUSTER_CONFIG_KEY,
+    GCS_AUTOSCALER_STATE_NAMESPACE,
+    GcsClient,
+)
+from ray.core.generated import autoscaler_pb2
 
 from tests.faults.conftest import SLOWED, checkpoint_of, until
 
@@ -63,3 +72,47 @@ def test_a_preemption_notice_is_answered_in_time_and_costs_no_budget(place, node
     assert (noticed["failure_kind"], done["status"]) == ("preempted", "succeeded")
     assert done["resumed_from_epoch"] >= 1
     assert done["node"] != claim["node"]
+
+
+def declare(cluster, kind, most):
+    """Write what an autoscaler would: its limits, or that it is there."""
+    config = autoscaler_pb2.ClusterConfig()
+    group = config.node_group_configs.add(name="worker", max_count=most)
+    for name, amount in kind.items():
+        group.resources[name] = amount
+    client = GcsClient(address=cluster.address)
+    if most:
+        client.internal_kv_put(
+            GCS_AUTOSCALER_CLUSTER_CONFIG_KEY.encode(),
+            config.SerializeToString(),
+            True,
+            GCS_AUTOSCALER_STATE_NAMESPACE.encode(),
+        )
+    else:
+        report = json.dumps({"autoscaler_report": {}}).encode()
+        client.internal_kv_put(DEBUG_AUTOSCALING_STATUS.encode(), report, True, None)
+
+
+def test_more_than_a_cluster_declares_at_most_is_refused(place, nodes):
+    cluster, _ = nodes
+    declare(cluster, {"CPU": 2}, most=4)
+    suite = place.suite("large", ["linear"], more="resources: {cpus: 3}")
+    code, said = place.run("run", suite, "--address", cluster.address)
+    assert code == 2, said
+    assert "allowed: at most" in said
+    assert "2 CPUs" in said
+    assert place.attempts() == []
+
+
+@pytest.mark.parametrize("most", [4, 0], ids=["declared", "unknown"])
+def test_where_a_cluster_can_grow_a_suite_waits_and_says_so(place, nodes, most):
+    cluster, _ = nodes
+    declare(cluster, {"CPU": 2}, most)
+    suite = place.suite("grows", ["linear"], more="resources: {cpus: 2}")
+    driver = place.start("run", suite, "--address", cluster.address, "--max-parallel", 1)
+    until(lambda: "waiting for it" in driver.log.read_text())
+    assert ("is not known" in driver.log.read_text()) == (most == 0)
+    time.sleep(5)
+    assert driver.poll() is None
+    cluster.add_node(num_cpus=2, object_store_memory=2**27)
+    assert driver.wait(120) == 0, driver.log.read_text()

@@ -1,0 +1,86 @@
+"""How many jobs a cluster has room for, on the nodes that it has and on those that it may get."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+Resources = Mapping[str, float]
+"""By Ray's names: CPU, GPU, memory (bytes)."""
+
+
+class RequestError(ValueError):
+    """A job asks for more than there is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """The nodes of a cluster."""
+
+    nodes: tuple[Resources, ...]
+    """What each living node has, busy or not."""
+    declared: tuple[tuple[Resources, float], ...] = ()
+    """The kinds of nodes that it may have, each with the most of them (infinity: no limit)."""
+    grows: bool = False
+    """Whether an autoscaler adds nodes, of declared kinds or of kinds that nobody can ask for."""
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether any node has a GPU, or may have one."""
+        every = (*self.nodes, *(kind for kind, _ in self.declared))
+        return any(node.get("GPU", 0) > 0 for node in every)
+
+    def now(self, job: Resources) -> int:
+        """How many such jobs the living nodes take at once."""
+        return sum(_fitting(job, node) for node in self.nodes)
+
+    def parallel(self, job: Resources, most: int | None) -> int:
+        """How many such jobs to run at once, at most `most`.
+
+        Raises RequestError where no node can ever take even one. A cluster whose limits are not
+        known, or have no end, is filled as it is; `most` lets it grow further.
+        """
+        now = self.now(job)
+        ever = max(now, sum(count * _fitting(job, kind) for kind, count in self.declared))
+        if ever == 0 and not self._is_unknown:
+            raise RequestError(
+                f"resources: {_words(job, job)} given for a job, allowed: at most "
+                f"{self._each(job)} (what one node has)"
+            )
+        if most is not None:
+            return most if self._is_unknown else int(min(most, ever))
+        return max(now, 1) if self._is_unknown or math.isinf(ever) else int(ever)
+
+    def why_waiting(self, job: Resources) -> str | None:
+        """What to tell while no living node can take a job; None where one can."""
+        if self.now(job):
+            return None
+        ahead = (
+            "how far it grows is not known" if self._is_unknown else "it may grow to one that has"
+        )
+        return (
+            f"no node of the cluster has {_words(job, job)}, {ahead}: waiting for it "
+            "(a signal ends the wait)"
+        )
+
+    @property
+    def _is_unknown(self) -> bool:
+        return self.grows and not self.declared
+
+    def _each(self, job: Resources) -> str:
+        kinds = (*self.nodes, *(kind for kind, count in self.declared if count))
+        return (
+            " or ".join(sorted({_words(node, job) for node in kinds})) or "nothing: no node lives"
+        )
+
+
+def _fitting(job: Resources, node: Resources) -> int:
+    return min(math.floor(node.get(name, 0) / need) for name, need in job.items() if need > 0)
+
+
+def _words(resources: Resources, named: Iterable[str]) -> str:
+    """The amounts of the resources that are `named`."""
+    units = {"CPU": "{:g} CPUs", "GPU": "{:g} GPUs", "memory": "{:,.0f} bytes of memory"}
+    names = {*named, "CPU", "GPU"}
+    return ", ".join(units[n].format(resources.get(n, 0)) for n in units if n in names)
