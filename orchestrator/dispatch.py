@@ -46,6 +46,8 @@ class Process:
     """Its start time as the system has it (`/proc/<pid>/stat`), empty where there is none."""
     node: str
     hostname: str
+    actor: str
+    """The id of Ray's actor that it is."""
 
 
 @dataclass

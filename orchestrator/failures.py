@@ -1,4 +1,4 @@
-"""From an exception, the end of a process or what Ray says of an actor to the failure kind of a row.
+"""From an exception, or what a lost process wrote and Ray says of it, to the failure kind of a row.
 
 Exceptions of torch and Ray are known by the names of their classes, so that neither is imported here.
 Ray's text on a dead actor is evidence and no more: whatever killed the process, it names the
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import errno
 import re
-import signal
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from results.schema import FailureKind
 
@@ -82,29 +81,25 @@ def describe(error: BaseException) -> tuple[str, str]:
     return cut(f"{type(error).__name__}: {error}", MAX_ERROR), cut(evidence)
 
 
-def of_ray(error: BaseException) -> tuple[FailureKind, str]:
-    """The kind and the evidence of an error that a Ray call or `fit()` raised."""
-    inner = _unwrapped(error)
-    text = "".join(traceback.format_exception(error))
-    said = str(inner)
-    return classify(inner), cut(text if said in text else f"{said}\n\n{text}")
+def of_loss(
+    log: str | None, errors: Sequence[BaseException], *, began: bool
+) -> tuple[FailureKind, str]:
+    """The kind and the evidence of an attempt whose process ended before it committed.
 
-
-def of_exit(code: int, *, oom_killed: bool = False, log: str = "") -> tuple[FailureKind, str]:
-    """The kind and the evidence of a process that ended before it committed its run.
-
-    `code` is as in `subprocess` (-9) or as in a shell (137); `oom_killed` is what the system's counter
-    of out-of-memory kills says; `log` is what the process wrote last.
+    `log` is what the process wrote as it ended, `errors` what Ray says of the process and what its
+    job ended with; `began` tells whether it had made a step.
     """
-    number = -code if code < 0 else code - 128
-    killed = code < 0 or number in set(signal.Signals)
-    words = f"killed by {_signal(number)}" if killed else f"exited with code {code}"
-    kind: FailureKind = "worker_lost"
-    if oom_killed:
-        kind, words = "out_of_memory_host", f"{words}, by the system as its memory ran out"
-    elif _STALL_DUMP.search(log):
-        kind, words = "stalled", f"{words}, after it made no progress"
-    return kind, cut(f"{words}\n{log}".rstrip())
+    evidence = cut("\n\n".join([*([log] if log else ()), *map(str, errors)]))
+    if is_stall(log):
+        return "stalled", evidence
+    kinds = [classify(error) for error in errors]
+    telling = [kind for kind in kinds if kind not in ("worker_lost", "unknown")]
+    return (telling or ["worker_lost" if began else "launch"])[0], evidence
+
+
+def is_stall(log: str | None) -> bool:
+    """Whether a process ended itself because it made no progress."""
+    return bool(log and _STALL_DUMP.search(log))
 
 
 def cut(text: str, limit: int = MAX_EVIDENCE) -> str:
@@ -187,10 +182,3 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(current))
         yield current
         current = current.__cause__
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

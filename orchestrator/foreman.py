@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from orchestrator import nodes
+from orchestrator import failures, nodes
 from orchestrator.dispatch import Event, News, Work
 from orchestrator.jobs import Jobs
 from orchestrator.ledger import Ledger
@@ -67,8 +67,8 @@ class Foreman:
         self._deaths = 0
         self._commits = 0
         """Since it was last asked whether the tables are to be compacted."""
-        self._killed: dict[int, str] = {}
-        """Processes killed because they were silent, with what was seen."""
+        self._killed: dict[tuple[str, int], str] = {}
+        """Processes, by node and number, killed because they were silent, with what was seen."""
         self._deadline = 0.0
 
     def interrupt(self, number: int) -> None:
@@ -222,16 +222,15 @@ class Foreman:
     def _close_lost(self, run_id: str, claim: dict[str, Any], *, began: bool) -> None:
         """A row for an attempt whose process is gone, and whether it is tried again."""
         spec, attempt, pid = self._work[run_id].spec, int(claim["attempt"]), int(claim["pid"])
+        said = (nodes.death(claim["actor"]), self._jobs.error_of(claim["job"]))
         log = self._ledger.log(run_id, attempt)
-        dumped = log if log and log.startswith("Timeout (") else None
-        stalled = dumped or self._killed.get(pid)
-        kind: FailureKind = "stalled" if stalled else "worker_lost" if began else "launch"
-        error = (
-            f"no progress for {self._suite.execution.stall_after_seconds:g} s"
-            if stalled
-            else f"process {pid} on {claim['hostname']} ended without a result"
-        )
-        if self._ledger.close(spec, claim, "failed", kind=kind, error=error, evidence=stalled):
+        kind, evidence = failures.of_loss(log, [each for each in said if each], began=began)
+        error = f"process {pid} on {claim['hostname']} ended without a result"
+        killed = self._killed.get((claim["node"], pid))
+        if killed or kind == "stalled":
+            kind, evidence = "stalled", killed or evidence
+            error = f"no progress for {self._suite.execution.stall_after_seconds:g} s"
+        if self._ledger.close(spec, claim, "failed", kind=kind, error=error, evidence=evidence):
             self._decide(run_id, attempt, kind, error)
         else:
             self._look_up([run_id])
@@ -278,6 +277,8 @@ class Foreman:
         if self._commits >= COMMITS:
             self._commits = 0
             self._ledger.compact()
+        if self._ended:
+            nodes.free_places()
         alive = nodes.living()
         for name, state in news.jobs.items():
             if state.current and state.process and state.process.node not in alive:
@@ -304,9 +305,11 @@ class Foreman:
         limit = self._suite.execution.stall_after_seconds + SILENT_SECONDS
         for name, seconds in news.silent.items():
             found = news.jobs[name].process
-            if seconds > limit and found is not None and found.pid not in self._killed:
+            if seconds <= limit or found is None:
+                continue
+            if (found.node, found.pid) not in self._killed:
                 text = f"process {found.pid} of {name}: silent for {seconds:.0f} s, killed"
-                self._killed[found.pid] = text
+                self._killed[found.node, found.pid] = text
                 self._view.note(text)
                 nodes.kill(found)
 

@@ -84,11 +84,13 @@ class JobConfig:
 def loop(config: dict[str, Any]) -> None:
     """Ray Train's `train_loop_per_worker`."""
     job: JobConfig = config["job"]
+    here = ray.get_runtime_context()
     process = Process(
         pid=os.getpid(),
         started=start_time(os.getpid()) or "",
-        node=ray.get_runtime_context().get_node_id(),
+        node=here.get_node_id(),
         hostname=socket.gethostname(),
+        actor=here.get_actor_id() or "",
     )
     if not ray.get(job.dispatcher.launched.remote(job.name, process)):
         return
@@ -214,6 +216,7 @@ class _Worker:
             "hostname": self._process.hostname,
             "pid": self._process.pid,
             "node": self._process.node,
+            "actor": self._process.actor,
             "lease": self._job.lease,
             "reason": work.reason,
         }

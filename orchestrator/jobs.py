@@ -22,7 +22,19 @@ class _JobThread(threading.Thread):
         try:
             self._trainer.fit()
         except BaseException as error:  # noqa: BLE001 - the driver reports it
-            self.error = error
+            self.error = _without_frames(error)
+        finally:
+            # The frames hold Train's controller, and a controller that lives keeps the job's place.
+            del self._trainer
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """The error, and what it was raised from, without the variables of the calls."""
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return error
 
 
 class Jobs:
@@ -67,6 +79,10 @@ class Jobs:
     def started(self) -> set[str]:
         """Every job so far."""
         return set(self._threads)
+
+    def error_of(self, name: str) -> BaseException | None:
+        """What a job's `fit()` raised, if it did."""
+        return self._threads[name].error
 
     def why_ended(self) -> str:
         """The last error of a job that ended, or that there was none."""

@@ -42,6 +42,7 @@ class Staff:
         """Keep as many jobs as fit and are needed for so many runs."""
         alive = self._jobs.alive()
         complete = {name for name in alive if news.jobs.get(name, JobState()).complete}
+        started = 0
         room = self._parallel - len(alive - complete)
         for _ in range(min(room, len(self._batches))):
             batch = self._batches.pop(0)
@@ -49,9 +50,9 @@ class Staff:
             self._batch_of[name] = batch
             self._call("assign", name, batch)
             self._start(name, max(work.memory_factor for work in batch))
-            room -= 1
+            started += 1
         if self._per_job is None:
-            for _ in range(min(room, needed - len(alive))):
+            for _ in range(min(room, needed - len(alive)) - started):
                 self._start(self._name(None))
 
     def works_of(self, job: str) -> list[Work]:

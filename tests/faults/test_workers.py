@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,27 @@ def test_too_little_device_memory_halves_the_micro_batch_and_keeps_the_result(pl
     assert kinds == ["out_of_memory_device", "out_of_memory_device", None]
     for name, value in dict(plain["metrics"]).items():
         assert dict(adapted["metrics"])[name] == pytest.approx(value, abs=0.03), name
+
+
+def test_too_little_host_memory_doubles_what_is_asked_for_once(place):
+    """Ray's memory monitor ends the process above a limit that is set a little over what is used."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+    used = memory["MemTotal"] - memory["MemAvailable"]
+    limit = (used + 3 * 2**30) / memory["MemTotal"]
+    marker = place.folder / "taken"
+    suite = place.suite(
+        "greedy",
+        [f"{{name: greedy, marker: {marker}, gibibytes: 5}}"],
+        more="resources: {memory: 1GiB, cpus: 2}",
+    )
+    prefix = ("env", f"RAY_memory_usage_threshold={limit:.3f}")
+    code, said = place.run("run", suite, prefix=prefix)
+    assert code == 0, said
+    short, done = place.attempts()
+    assert (short["failure_kind"], done["status"]) == ("out_of_memory_host", "succeeded")
+    assert "running low on memory" in short["evidence"]
+    assert "with 2GiB of memory instead of 1GiB" in said
 
 
 def test_a_loss_that_is_not_finite_fails_at_once_with_its_epoch_and_value(place):

@@ -35,7 +35,7 @@ pids = itertools.count(1)
 
 def launch(dispatcher, job="a"):
     """A new process of the job begins."""
-    return dispatcher.launched(job, Process(next(pids), "1", "node", "host"))
+    return dispatcher.launched(job, Process(next(pids), "1", "node", "host", "actor"))
 
 
 def take(dispatcher, sequence, job="a", loaded=None):
@@ -109,7 +109,7 @@ def test_a_new_process_tells_what_the_one_before_it_had_in_hand(dispatcher):
 
 
 def test_a_process_that_tells_twice_that_it_began_loses_nothing(dispatcher):
-    process = Process(next(pids), "1", "node", "host")
+    process = Process(next(pids), "1", "node", "host", "actor")
     dispatcher.launched("b", process)
     run_id = dispatcher.next("b", 0, None).spec.run_id
     assert dispatcher.launched("b", process)

@@ -5,7 +5,6 @@ memory monitor.
 """
 
 import errno
-import os
 import signal
 import subprocess
 import sys
@@ -27,14 +26,9 @@ from ray.train.v2.api.preemption import PreemptionInfo
 
 from adapters.errors import DataError, NonFiniteError
 from orchestrator.failures import (
-    MAX_ERROR,
-    MAX_EVIDENCE,
     TimeLimitError,
     classify,
-    cut,
-    describe,
-    of_exit,
-    of_ray,
+    of_loss,
 )
 from results.errors import StoreError
 from results.schema import FAILURE_KINDS
@@ -171,12 +165,12 @@ def test_errors_that_were_raised_from_each_other_end():
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )  # fmt: skip
 def test_what_ray_raises(error, kind):
-    assert of_ray(error)[0] == kind
+    assert classify(error) == kind
     assert kind in FAILURE_KINDS
 
 
 def test_the_causes_that_ray_only_guesses_at_are_evidence_and_no_kind():
-    kind, evidence = of_ray(died())
+    kind, evidence = of_loss(None, [died()], began=True)
     assert kind == "worker_lost"
     assert "killed by the OOM killer" in evidence
     assert "SIGSEGV" in evidence
@@ -185,10 +179,7 @@ def test_the_causes_that_ray_only_guesses_at_are_evidence_and_no_kind():
 
 def test_one_worker_s_failure_is_that_of_its_group():
     group = WorkerGroupError("rank 0 failed", {0: torch.OutOfMemoryError("CUDA out of memory.")})
-    kind, evidence = of_ray(group)
-    assert kind == "out_of_memory_device"
-    assert "CUDA out of memory." in evidence
-    assert "rank 0 failed" in evidence
+    assert classify(group) == "out_of_memory_device"
 
 
 def test_of_several_workers_the_one_that_others_died_of_tells():
@@ -197,9 +188,7 @@ def test_of_several_workers_the_one_that_others_died_of_tells():
         1: WorkerHealthCheckFailedError("poll failed", failure=rays.OutOfMemoryError(MONITOR)),
         2: WorkerHealthCheckFailedError("poll failed", failure=died()),
     }
-    kind, evidence = of_ray(WorkerGroupError("3 workers failed", failures))
-    assert kind == "out_of_memory_host"
-    assert "node running low on memory" in evidence
+    assert classify(WorkerGroupError("3 workers failed", failures)) == "out_of_memory_host"
 
 
 def ends(code):
@@ -210,68 +199,43 @@ def ends(code):
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT", "SIGTERM"])
-def test_a_process_that_a_signal_ended_is_lost_and_the_signal_is_evidence(name):
-    code, log = ends(f"import os, signal; os.kill(os.getpid(), signal.{name})")
-    assert code < 0
-    assert of_exit(code, log=log) == ("worker_lost", f"killed by {name}")
-    assert of_exit(128 - code) == ("worker_lost", f"killed by {name}"), "as a shell has it"
+def test_a_process_that_crashed_is_lost_and_what_it_wrote_is_evidence():
+    code, log = ends("import ctypes, faulthandler; faulthandler.enable(); ctypes.string_at(0)")
+    assert code == -signal.SIGSEGV
+    kind, evidence = of_loss(log, [died()], began=True)
+    assert kind == "worker_lost"
+    assert "Segmentation fault" in evidence
+    assert "pid: 7292" in evidence
 
 
-def test_a_process_that_only_ended_is_lost():
-    code, log = ends("raise SystemExit(3)")
-    assert of_exit(code, log=log) == ("worker_lost", "exited with code 3")
-    assert of_exit(0)[0] == "worker_lost"
+def test_a_process_that_made_no_step_was_not_launched():
+    assert of_loss(None, [], began=False) == ("launch", "")
+    assert of_loss(None, [died()], began=False)[0] == "launch"
 
 
-def test_a_process_that_the_system_killed_for_memory():
-    kind, evidence = of_exit(-signal.SIGKILL, oom_killed=True)
+def test_a_process_that_ray_killed_for_memory():
+    kind, evidence = of_loss(None, [rays.OutOfMemoryError(MONITOR)], began=True)
     assert kind == "out_of_memory_host"
-    assert evidence == "killed by SIGKILL, by the system as its memory ran out"
+    assert "1.99GB used / 23.54GB limit" in evidence
+
+
+def test_what_its_job_ended_with_tells_where_ray_says_nothing_of_the_process():
+    error = ControllerError(WorkerGroupStartupFailedError("died"))
+    assert of_loss(None, [died(), error], began=True)[0] == "launch"
 
 
 def test_a_process_that_ended_itself_as_it_stalled_has_its_stacks_as_evidence():
-    code, log = ends(
+    _, log = ends(
         "import faulthandler, time\n"
         "faulthandler.dump_traceback_later(0.1, exit=True)\n"
         "time.sleep(30)"
     )
-    kind, evidence = of_exit(code, log=f"epoch 1\n{log}")
+    kind, evidence = of_loss(f"epoch 1\n{log}", [died()], began=True)
     assert kind == "stalled"
     assert "most recent call first" in evidence
 
 
 def test_a_log_that_speaks_of_timeouts_is_no_stall():
-    assert of_exit(1, log="Timeout (0:00:05)! is what a dump begins with")[0] == "worker_lost"
-
-
-def test_a_signal_without_a_name_has_its_number():
-    assert of_exit(-int(signal.SIGRTMIN) - 1)[1] == f"killed by signal {signal.SIGRTMIN + 1}"
-
-
-def test_describe_gives_the_error_and_its_traceback():
-    try:
-        os.fspath(3)
-    except TypeError as error:
-        message, evidence = describe(error)
-    assert message.startswith("TypeError: expected str")
-    assert "os.fspath(3)" in evidence
-    assert evidence.rstrip().endswith(message)
-
-
-def test_long_evidence_keeps_both_ends_and_says_what_is_left_out():
-    text = "begin" + "x" * 100_000 + "end"
-    short = cut(text)
-    assert len(short) <= MAX_EVIDENCE
-    assert (short[:5], short[-3:]) == ("begin", "end")
-    left = int(short.partition("[... ")[2].partition(" ")[0].replace(",", ""))
-    assert len(short) - len(f"\n[... {left:,} characters left out ...]\n") + left == len(text)
-    assert cut("x" * MAX_EVIDENCE) == "x" * MAX_EVIDENCE
-
-
-def test_what_is_stored_of_an_error_is_short_and_utf_8():
-    message, evidence = describe(ValueError("\udcff" + "x" * 100_000))
-    assert len(message) <= MAX_ERROR
-    assert len(evidence) <= MAX_EVIDENCE
-    assert message.startswith("ValueError: \\udcff")
-    assert evidence.encode()
+    assert (
+        of_loss("Timeout (0:00:05)! is what a dump begins with", [], began=True)[0] == "worker_lost"
+    )
