@@ -116,13 +116,17 @@ def _capacity() -> Capacity:
     # Ray has no public name for what an autoscaler declares; Ray Train reads it in the same way.
     config = state.get_cluster_config()
     groups = config.node_group_configs if config else ()
-    report = internal_kv._internal_kv_get(DEBUG_AUTOSCALING_STATUS)  # noqa: SLF001 - no other name
-    status = json.loads(report) if report else {}
+    told = internal_kv._internal_kv_get(DEBUG_AUTOSCALING_STATUS)  # noqa: SLF001 - no other name
+    report = (json.loads(told) if told else {}).get("autoscaler_report") or {}
+    kinds = {*(report.get("active_nodes") or ()), *(report.get("pending_launches") or ())}
+    # Where nodes are started by hand it reports too: each of them as a kind of its own.
+    nodes = ray.nodes()
+    kinds -= {f"node_{node['NodeID']}" for node in nodes}
     return Capacity(
-        nodes=tuple(node["Resources"] for node in ray.nodes() if node["Alive"]),
+        nodes=tuple(node["Resources"] for node in nodes if node["Alive"]),
         declared=tuple(
             (dict(group.resources), math.inf if group.max_count < 0 else group.max_count)
             for group in groups
         ),
-        grows=bool(groups) or "autoscaler_report" in status,
+        grows=bool(groups or kinds),
     )

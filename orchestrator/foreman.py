@@ -202,6 +202,7 @@ class Foreman:
             self._deaths += 1
             current = news.jobs[name].current if name in news.jobs else None
             self._take_lost(name, current, None, began=True)
+            self._jobs.release(name)
 
     def _take_lost(self, job: str, current: str | None, live: int | None, *, began: bool) -> None:
         """What a job had in hand before its process `live` (None: before it ended) is lost."""
@@ -277,8 +278,7 @@ class Foreman:
         if self._commits >= COMMITS:
             self._commits = 0
             self._ledger.compact()
-        if self._ended:
-            nodes.free_places()
+        nodes.free_places()
         alive = nodes.living()
         for name, state in news.jobs.items():
             if state.current and state.process and state.process.node not in alive:

@@ -22,19 +22,7 @@ class _JobThread(threading.Thread):
         try:
             self._trainer.fit()
         except BaseException as error:  # noqa: BLE001 - the driver reports it
-            self.error = _without_frames(error)
-        finally:
-            # The frames hold Train's controller, and a controller that lives keeps the job's place.
-            del self._trainer
-
-
-def _without_frames(error: BaseException) -> BaseException:
-    """The error, and what it was raised from, without the variables of the calls."""
-    each: BaseException | None = error
-    while each is not None:
-        each.__traceback__ = None
-        each = each.__cause__ or each.__context__
-    return error
+            self.error = error
 
 
 class Jobs:
@@ -83,6 +71,17 @@ class Jobs:
     def error_of(self, name: str) -> BaseException | None:
         """What a job's `fit()` raised, if it did."""
         return self._threads[name].error
+
+    def release(self, name: str) -> None:
+        """Let go of what is left of a job that ended, while Ray is there to hear of it.
+
+        The variables of its calls hold Train's controller, which keeps the job's place as long as
+        it lives.
+        """
+        each = self._threads[name].error
+        while each is not None:
+            each.__traceback__ = None
+            each = each.__cause__ or each.__context__
 
     def why_ended(self) -> str:
         """The last error of a job that ended, or that there was none."""

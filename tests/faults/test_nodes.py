@@ -89,8 +89,14 @@ def declare(cluster, kind, most):
             GCS_AUTOSCALER_STATE_NAMESPACE.encode(),
         )
     else:
-        report = json.dumps({"autoscaler_report": {}}).encode()
-        client.internal_kv_put(DEBUG_AUTOSCALING_STATUS.encode(), report, True, None)
+        cluster.head_node.kill_monitor()  # which would write what is true
+        report = {"autoscaler_report": {"active_nodes": {"ray.head.default": 1}}}
+        client.internal_kv_put(
+            DEBUG_AUTOSCALING_STATUS.encode(),
+            json.dumps(report).encode(),
+            True,
+            None,
+        )
 
 
 def test_more_than_a_cluster_declares_at_most_is_refused(place, nodes):
