@@ -27,7 +27,7 @@ quickstart: install  ## run the quickstart suite and show its leaderboard
 test: install  ## all tests that fit into a few minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not faults"
 
-test-slow: install  ## the tests that compile C++ code
+test-slow: install  ## the tests that compile C++ code or make a database
 	$(BIN)/python -m pytest -m slow
 
 faults: install  ## break processes, files and nodes under real suites

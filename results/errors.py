@@ -4,6 +4,7 @@ Exception
 |- StoreError       the store's folder or its files: missing, not ours, not writable, disk full
 |- QueryError       a refused, wrong or too expensive SQL statement
 |- TableError       a leaderboard that cannot be made, or would average what must not be averaged
+|- ExportError      an export of nothing, to nowhere, or by a package that is not installed
 `- SelectionError   no candidate can be selected
 """
 
@@ -18,6 +19,10 @@ class QueryError(Exception):
 
 class TableError(Exception):
     """A table that cannot be made without misleading its reader."""
+
+
+class ExportError(Exception):
+    """An export that cannot be made; the message says what is allowed."""
 
 
 class SelectionError(Exception):

@@ -69,7 +69,8 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
 
 def _csv(table: pa.Table) -> str:
     out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
+    # Line ends of two characters: only so is a lone carriage return quoted.
+    writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(table.column_names)
     for row in _rows(table):
         writer.writerow([_plain(value) for value in row.values()])

@@ -4,6 +4,7 @@ import contextlib
 import re
 import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.untrained import commit_untrained
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+DOCS = [path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))]
 # Starting runs takes minutes: the smoke suite is run by test_packaging.py, the others by `make`.
 STARTS = ("run", "resume")
 
@@ -30,10 +32,10 @@ def blocks(text, language):
 
 
 def commands():
-    """Every line of README's and CONTRIBUTING's consoles, as words."""
+    """Every line of the consoles in README, CONTRIBUTING and docs/, as words."""
     lines = [
         line.removeprefix("$ ")
-        for text in (README, CONTRIBUTING)
+        for text in (README, CONTRIBUTING, *DOCS)
         for block in blocks(text, "console")
         for line in block.splitlines()
     ]
@@ -63,10 +65,13 @@ def test_every_command_of_the_program_is_in_the_readme():
 
 
 @pytest.mark.parametrize("words", PEFTGRID, ids=" ".join)
-def test_a_command_of_the_readme_works(words, monkeypatch, tmp_path, capsys):
+def test_a_command_of_the_docs_works(words, monkeypatch, tmp_path, capsys):
     if words[0] in STARTS:
         assert words[1] in catalog.names()
         return
+    if words[0] == "export":
+        for module in import_module(f"results.exports.to_{words[3]}").NEEDS:
+            pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
     store = Store.open("runs", create=True)
     suite = load("smoke")

