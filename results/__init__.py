@@ -1,4 +1,4 @@
-"""What came out: typed Parquet tables of every attempt, SQL over them, selection, and leaderboards.
+"""What came out: typed Parquet tables of every attempt, SQL over them, selection, statistics, leaderboards.
 
 `results.open("runs")` opens a store for reading. This room never loads torch or ray, and
 importing it loads neither pyarrow nor duckdb until something is used.

@@ -3,7 +3,7 @@
 Exception
 |- StoreError       the store's folder or its files: missing, not ours, not writable, disk full
 |- QueryError       a refused, wrong or too expensive SQL statement
-|- TableError       a leaderboard that cannot be made, or would average what must not be averaged
+|- TableError       a leaderboard or comparison that cannot be made, or would average what must not be
 |- ExportError      an export of nothing, to nowhere, or by a package that is not installed
 `- SelectionError   no candidate can be selected
 """
@@ -18,7 +18,7 @@ class QueryError(Exception):
 
 
 class TableError(Exception):
-    """A table that cannot be made without misleading its reader."""
+    """A table or comparison that cannot be made without misleading its reader."""
 
 
 class ExportError(Exception):

@@ -57,6 +57,17 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequenc
     )
 
 
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """A Markdown table; what a cell holds is text and neither ends the cell nor is read as HTML."""
+    rule = ["---:" if to_right else "---" for to_right in right]
+    escaped = [
+        [cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;") for cell in line]
+        for line in (header, *rows)
+    ]
+    lines = [escaped[0], rule, *escaped[1:]]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def printable(text: str) -> str:
     """Text with line ends and control characters escaped, so that it cannot drive the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

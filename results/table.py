@@ -1,35 +1,28 @@
-"""The leaderboard of a suite: a row per variant, a column per data set, mean and spread of seeds.
+"""The leaderboard of a suite: a row per variant, a column per data set, and what they sum up to.
 
-Rows come from the latest plan's `single` and `final` cells, so what was planned and is not there
-shows as `n of expected`, and a mean over data sets stands only where every cell of the row is
-complete. One variant with several configurations on one data set (a grid over learning rates,
-say) makes several rows that show the settings in which they differ. Runs whose weights or data
-turned out to differ are refused.
+Scores are averaged over seeds first, then over data sets, then over groups of data sets: the mean
+of a row is the mean of its group means, as VTAB reports it. A mean over data sets stands only
+where every planned cell has its score; such rows are ranked among themselves. What was planned
+and is not there shows as `n of expected`. See `results.scores` for what makes a row.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from results import metrics, render
+import numpy as np
+
+from results import _costs, render, stats
+from results._costs import Range, known
+from results._rows import Settings
 from results.errors import TableError as TableError
-from results.record import PlanRow
+from results.scores import Flags, Floats, Scores, equal, load
+from results.stats import Interval
 from results.store import Store
 
-STAGES = ("single", "final")
-_COLUMNS = (
-    *("backbone", "weights_digest", "dataset", "data_digest", "select_epoch", "metrics"),
-    *("trainable_params", "adapter_params", "trainable_percent", "epoch_seconds", "train_seconds"),
-    *("peak_memory_bytes", "cost_comparable", "device", "threads"),
-)
-Settings = tuple[tuple[str, str], ...]
-Range = tuple[float, float]
+RESAMPLES = 1000
+"""Bootstrap resamples of each row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +49,28 @@ class Cell:
 class Row:
     """One variant on one backbone, with the settings that tell it from its other rows."""
 
+    label: str
+    """The name by which `compare` knows it."""
     backbone: str
     variant: str
     settings: Settings
     cells: Mapping[str, Cell]
     """By data set; a data set that is not planned for this row has none."""
+    runs: int
+    """Runs with a score, on all data sets."""
+    expected: int
+    groups: Mapping[str, float]
+    """Mean of the data sets of each group, each counting once; only where all are complete here."""
     mean: float | None
-    """Over data sets, each counting once; None unless all of the table's are complete here."""
+    """Of the group means; None, as the next four, unless all of the table's data sets are complete."""
+    interval: Interval | None
+    """95 % bootstrap interval of the mean, stratified by data set; None below three seeds, too."""
+    iqm: float | None
+    """Interquartile mean over all runs."""
+    mean_rank: float | None
+    """Over data sets, among the rows that have a mean; 1 is the best."""
+    wins: int | None
+    """Data sets on which no other row that has a mean is better."""
     trainable_params: Range | None
     """Least and most over data sets: the head grows with the classes."""
     adapter_params: Range | None
@@ -72,6 +80,9 @@ class Row:
     train_seconds: float | None
     peak_memory_bytes: int | None
     """Most over runs."""
+    tuning_runs: int
+    """Tuning runs that were spent on the variant, over all data sets."""
+    tuning_planned: int
     notes: tuple[str, ...]
 
 
@@ -82,15 +93,27 @@ class Leaderboard:
     suites: tuple[str, ...]
     metric: str
     datasets: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    """The data sets of each group; empty where no data set has one."""
     rows: tuple[Row, ...]
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """Where the table comes from besides suites and metric: store, versions."""
 
-    def to_text(self) -> str:
-        """Aligned columns for the terminal."""
-        return render.text(self)
+    def to_text(self, columns: Sequence[str] | None = None, width: int | None = None) -> str:
+        """Aligned columns for the terminal; without `columns`, what fits into `width` characters."""
+        return render.text(self, columns, width)
 
-    def to_markdown(self) -> str:
+    def to_markdown(self, columns: Sequence[str] | None = None) -> str:
         """A Markdown table."""
-        return render.markdown(self)
+        return render.markdown(self, columns)
+
+    def to_latex(self, columns: Sequence[str] | None = None) -> str:
+        """A LaTeX table; its preamble needs the package booktabs."""
+        return render.latex(self, columns)
+
+    def to_csv(self) -> str:
+        """Every number unrounded, one line per row."""
+        return render.as_csv(self)
 
     def to_json(self) -> str:
         """Every number unrounded, as one JSON object."""
@@ -98,191 +121,144 @@ class Leaderboard:
 
 
 def leaderboard(
-    store: Store, suite: str | None = None, *, metric: str = "test/top1"
+    store: Store,
+    suite: str | None = None,
+    *,
+    metric: str = "test/top1",
+    provenance: Mapping[str, str] | None = None,
 ) -> Leaderboard:
     """The leaderboard of a suite, or of all suites together; `metric` is `split/metric`."""
-    higher = metrics.load(metric.rpartition("/")[2]).HIGHER_IS_BETTER
-    suites = _suites(store, suite)
-    planned = _planned(store, suites)
-    runs = _runs(store, {cell.run_id for cell in planned})
-    _check_digests(runs.values())
-    datasets = tuple(dict.fromkeys(str(cell.dataset) for cell in planned))
+    return board(load(store, suite, metric), provenance)
+
+
+def board(scores: Scores, provenance: Mapping[str, str] | None = None) -> Leaderboard:
+    """The leaderboard of scores that were read before."""
+    means_RT, cells = _cells(scores)
+    weights_T = stats.group_weights(scores.groups)
+    mean_R = means_RT @ weights_T
+    whole = np.isfinite(mean_R)
+    interval_R2, iqm_R = _over_runs(scores, whole, weights_T)
+    rank_R = np.full(len(mean_R), np.nan)
+    wins_R = np.zeros(len(mean_R), dtype=np.int64)
+    if whole.any():
+        better = {"higher_is_better": scores.higher_is_better}
+        rank_R[whole] = stats.mean_ranks(means_RT[whole], **better)
+        wins_R[whole] = stats.wins(means_RT[whole], **better)
+    groups = _members(scores)
+    costs = _costs.of_rows(scores)
     rows = [
-        _row(backbone, variant, settings, cells, runs, datasets, metric)
-        for (backbone, variant, settings), cells in _groups(planned).items()
+        Row(
+            label=label,
+            backbone=key.backbone,
+            variant=key.variant,
+            settings=key.settings,
+            cells=cells[at],
+            runs=sum(cell.seeds for cell in cells[at].values()),
+            expected=sum(cell.expected for cell in cells[at].values()),
+            groups=_group_means(groups, scores.datasets, means_RT[at]),
+            mean=known(mean_R[at]),
+            interval=None if np.isnan(interval_R2[at, 0]) else Interval(*interval_R2[at].tolist()),
+            iqm=known(iqm_R[at]),
+            mean_rank=known(rank_R[at]),
+            wins=int(wins_R[at]) if whole[at] else None,
+            trainable_params=costs[at].trainable_params,
+            adapter_params=costs[at].adapter_params,
+            trainable_percent=costs[at].trainable_percent,
+            epoch_seconds=costs[at].epoch_seconds,
+            train_seconds=costs[at].train_seconds,
+            peak_memory_bytes=costs[at].peak_memory_bytes,
+            tuning_runs=scores.tuning.get((key.backbone, key.variant), (0, 0))[0],
+            tuning_planned=scores.tuning.get((key.backbone, key.variant), (0, 0))[1],
+            notes=(*_failures(cells[at]), *costs[at].notes),
+        )
+        for at, (key, label) in enumerate(zip(scores.keys, scores.labels(), strict=True))
     ]
     # Rows with a mean first; the plan's order stays between equals.
-    rows.sort(key=lambda r: math.inf if r.mean is None else -r.mean if higher else r.mean)
-    return Leaderboard(suites=suites, metric=metric, datasets=datasets, rows=tuple(rows))
-
-
-def _suites(store: Store, suite: str | None) -> tuple[str, ...]:
-    known = store.plans()
-    if suite is None and known:
-        return tuple(known)
-    if suite is None or suite not in known:
-        raise TableError(
-            f"suite: {suite or 'none'} given, allowed: {', '.join(known) or 'none has a plan yet'} "
-            f"(store {store.path})"
-        )
-    return (suite,)
-
-
-def _planned(store: Store, suites: Sequence[str]) -> list[PlanRow]:
-    """The cells to show, in the plan's order; a run that several suites share counts once."""
-    cells: dict[object, PlanRow] = {}
-    for suite in suites:
-        for cell in store.plan(suite):
-            if cell.stage in STAGES:
-                cells.setdefault(cell.run_id or (suite, cell.position), cell)
-    if not cells:
-        raise TableError(f"{', '.join(suites)}: no cell of stage {' or '.join(STAGES)} is planned")
-    return list(cells.values())
-
-
-def _runs(store: Store, wanted: set[str | None]) -> dict[str, dict[str, Any]]:
-    rows = store.runs(_COLUMNS).to_pylist(maps_as_pydicts="strict")
-    return {row["run_id"]: row for row in rows if row["run_id"] in wanted}
-
-
-def _check_digests(runs: Iterable[Mapping[str, Any]]) -> None:
-    """What stands under one name in a table must be one thing."""
-    seen: dict[tuple[str, str], tuple[str, str]] = {}
-    for run in runs:
-        for name, column in (("backbone", "weights_digest"), ("dataset", "data_digest")):
-            digest = run[column]
-            if digest is None or run["status"] != "succeeded":
-                continue
-            known, run_id = seen.setdefault((name, run[name]), (digest, run["run_id"]))
-            if known != digest:
-                raise TableError(
-                    f"{name} {run[name]}: {column} is {known} in run {run_id} and {digest} in run "
-                    f"{run['run_id']}; allowed: one, since numbers of different ones do not compare"
-                )
-
-
-def _groups(planned: Iterable[PlanRow]) -> dict[tuple[str, str, Settings], list[PlanRow]]:
-    """The cells of each row. A row has at most one configuration per data set."""
-    variants: dict[tuple[str, str], list[tuple[PlanRow, dict[str, str]]]] = defaultdict(list)
-    for cell in planned:
-        variants[str(cell.backbone), str(cell.variant)].append((cell, _settings(cell)))
-    groups: dict[tuple[str, str, Settings], list[PlanRow]] = defaultdict(list)
-    for (backbone, variant), cells in variants.items():
-        differing = _differing(cells)
-        for cell, settings in cells:
-            shown = tuple((key, settings[key]) for key in differing if key in settings)
-            groups[backbone, variant, shown].append(cell)
-    return groups
-
-
-def _differing(cells: Iterable[tuple[PlanRow, dict[str, str]]]) -> list[str]:
-    """The settings in which configurations of one variant differ on one and the same data set."""
-    values: dict[tuple[str | None, str], set[str | None]] = defaultdict(set)
-    by_dataset: dict[str | None, list[dict[str, str]]] = defaultdict(list)
-    for cell, settings in cells:
-        by_dataset[cell.dataset].append(settings)
-    for dataset, all_settings in by_dataset.items():
-        for key in {key for settings in all_settings for key in settings}:
-            values[dataset, key] = {settings.get(key) for settings in all_settings}
-    return sorted({key for (_, key), found in values.items() if len(found) > 1})
-
-
-def _settings(cell: PlanRow) -> dict[str, str]:
-    """All of the cell's science but the seed, by dotted path; `train.` goes without saying."""
-    if cell.spec is None:
-        return {"config_id": str(cell.config_id)}
-    science = {key: value for key, value in json.loads(cell.spec).items() if key != "seed"}
-    return {path.removeprefix("train."): text for path, text in _leaves("", science)}
-
-
-def _leaves(path: str, value: Any) -> Iterable[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(f"{path}.{key}" if path else str(key), item)
-    else:
-        yield path, value if isinstance(value, str) else json.dumps(value)
-
-
-def _row(
-    backbone: str,
-    variant: str,
-    settings: Settings,
-    planned: Sequence[PlanRow],
-    runs: Mapping[str, Mapping[str, Any]],
-    datasets: Sequence[str],
-    metric: str,
-) -> Row:
-    done = [run for run in _found(planned, runs) if run["status"] == "succeeded"]
-    cells = {}
-    for dataset in datasets:
-        here = [cell for cell in planned if cell.dataset == dataset]
-        if here:
-            cells[dataset] = _cell(here, runs, metric)
-    means = [cell.mean for cell in cells.values() if cell.complete and cell.mean is not None]
-    devices = {(run["device"], run["threads"]) for run in done}
-    costs = [run for run in done if run["cost_comparable"] is not False and len(devices) == 1]
-    peaks = [run["peak_memory_bytes"] for run in costs if run["peak_memory_bytes"] is not None]
-    measured = {run["run_id"]: run for run in done}
-    sizes = [measured.get(str(cell.run_id), vars(cell)) for cell in planned]
-    return Row(
-        backbone=backbone,
-        variant=variant,
-        settings=settings,
-        cells=cells,
-        mean=statistics.fmean(means) if len(means) == len(datasets) else None,
-        trainable_params=_range(row["trainable_params"] for row in sizes),
-        adapter_params=_range(row["adapter_params"] for row in sizes),
-        trainable_percent=_range(run["trainable_percent"] for run in done),
-        epoch_seconds=_median(run["epoch_seconds"] for run in costs),
-        train_seconds=_median(run["train_seconds"] for run in costs),
-        peak_memory_bytes=max(peaks, default=None),
-        notes=_notes(cells, done, devices),
+    sign = -1 if scores.higher_is_better else 1
+    rows.sort(key=lambda row: float("inf") if row.mean is None else sign * row.mean)
+    return Leaderboard(
+        suites=scores.suites,
+        metric=scores.metric,
+        datasets=scores.datasets,
+        groups=groups,
+        rows=tuple(rows),
+        provenance=provenance or {},
     )
 
 
-def _cell(planned: Sequence[PlanRow], runs: Mapping[str, Mapping[str, Any]], metric: str) -> Cell:
-    known = _found(planned, runs)
-    scores = [
-        run["metrics"][metric]
-        for run in known
-        if run["status"] == "succeeded" and math.isfinite(run["metrics"].get(metric, math.nan))
-    ]
-    return Cell(
-        mean=statistics.fmean(scores) if scores else None,
-        std=statistics.stdev(scores) if len(scores) > 1 else None,
-        seeds=len(scores),
-        expected=len(planned),
-        failed=sum(run["status"] == "failed" for run in known),
-    )
+def _cells(scores: Scores) -> tuple[Floats, list[dict[str, Cell]]]:
+    """The mean of every complete cell (R, T), nan elsewhere, and the cells of each row."""
+    rows, datasets = len(scores.keys), len(scores.datasets)
+    size = rows * datasets
+    cell_N = scores.row_N * datasets + scores.dataset_N
+    there = np.isfinite(scores.score_N)
+    at, score = cell_N[there], scores.score_N[there]
+    expected = np.bincount(cell_N, minlength=size)
+    seeds = np.bincount(at, minlength=size)
+    failed = np.bincount(cell_N[equal(scores.status, "failed")], minlength=size)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(at, score, minlength=size) / seeds
+        spread = np.bincount(at, (score - mean[at]) ** 2, minlength=size)
+        std = np.sqrt(spread / np.where(seeds > 1, seeds - 1, np.nan))
+    means_RT = np.where(seeds == expected, mean, np.nan).reshape(rows, datasets)
+    columns = (mean, std, seeds, expected, failed)
+    cells: list[dict[str, Cell]] = [{} for _ in range(rows)]
+    for place, (m, s, n, planned, lost) in enumerate(
+        zip(*(column.tolist() for column in columns), strict=True)
+    ):
+        if planned:
+            row, dataset = divmod(place, datasets)
+            cells[row][scores.datasets[dataset]] = Cell(
+                mean=known(m), std=known(s), seeds=n, expected=planned, failed=lost
+            )
+    return means_RT, cells
 
 
-def _found(
-    planned: Iterable[PlanRow], runs: Mapping[str, Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
-    return [runs[cell.run_id] for cell in planned if cell.run_id and cell.run_id in runs]
+def _over_runs(scores: Scores, whole: Flags, weights_T: Floats) -> tuple[Floats, Floats]:
+    """Interval (R, 2) and interquartile mean (R) of the rows that are whole; nan elsewhere."""
+    rows, datasets = len(scores.keys), len(scores.datasets)
+    interval_R2, iqm_R = np.full((rows, 2), np.nan), np.full(rows, np.nan)
+    order = np.lexsort((scores.dataset_N, scores.row_N))
+    score_N = scores.score_N[order]
+    start_R = np.searchsorted(scores.row_N[order], np.arange(rows))
+    counts_RT = np.bincount(
+        scores.row_N * datasets + scores.dataset_N, minlength=rows * datasets
+    ).reshape(rows, datasets)
+    chosen = np.flatnonzero(whole)
+    # Rows with the same numbers of seeds are resampled together.
+    patterns, pattern_of = np.unique(counts_RT[chosen], axis=0, return_inverse=True)
+    for number, counts in enumerate(patterns.tolist()):
+        alike = chosen[pattern_of.ravel() == number]
+        scores_RN = score_N[start_R[alike][:, None] + np.arange(sum(counts))]
+        iqm_R[alike] = stats.iqm(scores_RN)
+        found = stats.mean_intervals(scores_RN, counts, weights_T, resamples=RESAMPLES)
+        if found is not None:
+            interval_R2[alike] = found
+    return interval_R2, iqm_R
 
 
-def _notes(
-    cells: Mapping[str, Cell], done: Sequence[Mapping[str, Any]], devices: set[Any]
-) -> tuple[str, ...]:
-    notes = []
+def _members(scores: Scores) -> dict[str, tuple[str, ...]]:
+    """The data sets of each group, in the table's order; those without a group make one, too."""
+    if not any(scores.groups):
+        return {}
+    members: dict[str, tuple[str, ...]] = {}
+    for group, dataset in zip(scores.groups, scores.datasets, strict=True):
+        name = group or "no group"
+        members[name] = (*members.get(name, ()), dataset)
+    return members
+
+
+def _group_means(
+    groups: Mapping[str, Sequence[str]], datasets: Sequence[str], means_T: Floats
+) -> dict[str, float]:
+    by_dataset = dict(zip(datasets, means_T.tolist(), strict=True))
+    means = {
+        name: float(np.mean([by_dataset[dataset] for dataset in members]))
+        for name, members in groups.items()
+    }
+    return {name: mean for name, mean in means.items() if np.isfinite(mean)}
+
+
+def _failures(cells: Mapping[str, Cell]) -> tuple[str, ...]:
     failed = sum(cell.failed for cell in cells.values())
-    if failed:
-        notes.append(f"{failed} failed")
-    if any(run["select_epoch"] == "oracle_test" for run in done):
-        notes.append("oracle_test: the epoch was chosen on the test set")
-    if len(devices) > 1:
-        notes.append("several kinds of device: costs left out")
-    elif any(run["cost_comparable"] is False for run in done):
-        notes.append("runs whose costs do not compare left out of costs")
-    return tuple(notes)
-
-
-def _range(values: Iterable[float | None]) -> Range | None:
-    known = [value for value in values if value is not None]
-    return (min(known), max(known)) if known else None
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
+    return (f"{failed} failed",) if failed else ()

@@ -52,8 +52,30 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override one value, e.g. `--set train.epochs=1`; recorded."),
 ]
+
+
+def _known_metric(metric: str) -> str:
+    from results import metrics
+
+    split, _, name = metric.partition("/")
+    if split not in ("train", "val", "test") or name not in metrics.names():
+        raise typer.BadParameter(
+            f"{metric!r} given, allowed: train/, val/ or test/ before {', '.join(metrics.names())}"
+        )
+    return metric
+
+
+MetricOption = Annotated[
+    str,
+    typer.Option(
+        "--metric", callback=_known_metric, help="What is compared: split/metric, e.g. `test/nll`."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DEFAULT_STORE = Path("runs")
+DEFAULT_METRIC = "test/top1"
+WIDTH = 120
+"""Characters of a terminal into which a leaderboard fits unless it is told otherwise."""
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orchestrator.cli.app import (
+    DEFAULT_METRIC,
     DEFAULT_STORE,
+    WIDTH,
     ExitCode,
     JsonOption,
+    MetricOption,
     StoreOption,
     app,
     echo,
@@ -35,6 +38,8 @@ class TableFormat(enum.StrEnum):
 
     text = "text"
     markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
     json = "json"
 
 
@@ -163,18 +168,35 @@ def _verdict(attempts: list[dict[str, Any]]) -> str:
 def table(
     suite: SuiteName = None,
     store: StoreOption = DEFAULT_STORE,
+    metric: MetricOption = DEFAULT_METRIC,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns", help="Of text, Markdown and LaTeX: these alone, e.g. `mean,interval,wins`."
+        ),
+    ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Of text: all columns, also beyond 120 characters.")
+    ] = False,
     form: Annotated[TableFormat, typer.Option("--format", help="How to print.")] = TableFormat.text,
 ) -> None:
-    """The leaderboard: test accuracy per variant and data set, mean and spread over seeds, and cost."""
+    """The leaderboard: scores per variant and data set, their mean with interval and rank, and cost."""
+    from orchestrator.provenance import of_table
     from results.store import Store
     from results.table import leaderboard
 
-    board = leaderboard(Store.open(store.resolve()), suite)
+    path = store.resolve()
+    board = leaderboard(Store.open(path), suite, metric=metric, provenance=of_table(path))
+    chosen = None if columns is None else [name.strip() for name in columns.split(",")]
     match form:
         case TableFormat.text:
-            echo(board.to_text())
+            echo(board.to_text(chosen, None if wide else WIDTH))
         case TableFormat.markdown:
-            echo(board.to_markdown())
+            echo(board.to_markdown(chosen))
+        case TableFormat.latex:
+            echo(board.to_latex(chosen))
+        case TableFormat.csv:
+            echo(board.to_csv().removesuffix("\n"))
         case TableFormat.json:
             echo(board.to_json())
 

@@ -12,6 +12,7 @@ import typer
 
 from orchestrator.cli.app import (
     DEFAULT_STORE,
+    WIDTH,
     ExitCode,
     JsonOption,
     SetOption,
@@ -241,6 +242,7 @@ def _exit_code(outcome: Outcome, planned: Plan) -> int:
 
 def _report(suite: Suite, store: Store, outcome: Outcome, *, quiet: bool, as_json: bool) -> None:
     """The leaderboard and where to go on."""
+    from orchestrator.provenance import of_table
     from results.table import leaderboard
 
     if as_json:
@@ -261,7 +263,8 @@ def _report(suite: Suite, store: Store, outcome: Outcome, *, quiet: bool, as_jso
     if outcome.problem:
         typer.echo(f"peftgrid: {outcome.problem}", err=True)
     if not quiet:
-        echo(leaderboard(store, suite.name).to_text())
+        board = leaderboard(store, suite.name, provenance=of_table(store.path))
+        echo(board.to_text(width=WIDTH))
         echo()
     echo(
         f"{suite.name}: {outcome.started} runs started, {outcome.succeeded} succeeded, "

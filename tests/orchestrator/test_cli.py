@@ -272,7 +272,14 @@ def test_resume_refuses_what_is_no_kind_and_what_contradicts_itself(peftgrid, go
 
 
 def test_looking_at_a_store_that_is_not_there_says_how_one_is_made(peftgrid):
-    for words in (("status",), ("table",), ("query", "SELECT 1"), ("explain", "a")):
+    looks = (
+        ("status",),
+        ("table",),
+        ("compare", "a", "b"),
+        ("query", "SELECT 1"),
+        ("explain", "a"),
+    )
+    for words in looks:
         code, _, err = peftgrid(*words)
         assert code == 2
         assert "peftgrid run" in err

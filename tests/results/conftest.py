@@ -5,6 +5,8 @@ import pytest
 from results.record import Attempt, PlanRow
 from results.store import Store
 
+DIGEST = "0123456789abcdef"
+
 
 @pytest.fixture
 def store(tmp_path):
@@ -31,7 +33,7 @@ def cell():
         science = {"dataset": {"name": dataset}, "seed": seed, "train": {"lr": lr, "epochs": 2}}
         science["method"] = {"name": variant.partition("[")[0]}
         defaults = {
-            "suite_digest": "0123456789abcdef",
+            "suite_digest": DIGEST,
             "stage": "single",
             "config_id": f"{variant}/{dataset}/{lr}",
             "backbone": "vit",
@@ -52,3 +54,44 @@ def cell():
         )
 
     return make
+
+
+@pytest.fixture
+def fill(store, attempt, cell):
+    """Plan and commit blocks of (variant, dataset, score or None per seed, settings)."""
+
+    def build(*blocks, suite="demo", **common):
+        rows = []
+        for variant, dataset, scores, fields in blocks:
+            fields = common | fields
+            planned = {
+                key: fields[key]
+                for key in ("lr", "stage", "backbone", "trainable_params", "spec", "config_id")
+                if key in fields
+            }
+            done = {k: v for k, v in fields.items() if k not in ("lr", "stage", "spec")}
+            for seed, score in enumerate(scores):
+                run_id = f"{suite}-{len(rows)}"
+                rows.append(cell(run_id, variant, dataset, seed, suite=suite, **planned))
+                if score is not None:
+                    metrics = {"test/top1": score, "test/nll": 1 - score}
+                    done |= {"dataset": dataset, "variant": variant, "metrics": metrics}
+                    store.commit(attempt(run_id, seed=seed, **done))
+        store.save_plan(suite, DIGEST, "text", rows)
+        return rows
+
+    return build
+
+
+@pytest.fixture
+def worked(fill):
+    """Three data sets in two groups, two variants, three seeds: small enough to work out by hand."""
+    natural, structured = {"dataset_group": "natural"}, {"dataset_group": "structured"}
+    return fill(
+        ("bitfit", "mnist", [0.6, 0.6, 0.6], natural),
+        ("bitfit", "digits", [0.8, 0.7, 0.6], natural),
+        ("bitfit", "shapes", [0.1, 0.2, 0.3], structured),
+        ("lora[rank=8]", "mnist", [0.9, 0.8, 0.7], natural),
+        ("lora[rank=8]", "digits", [0.6, 0.6, 0.6], natural),
+        ("lora[rank=8]", "shapes", [0.5, 0.4, 0.3], structured),
+    )
