@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from adapters import registry
+from adapters.anatomy import UnfitError
+from adapters.fitting import named
 from adapters.inject import adapted_modules, is_head
 from adapters.layout import Layout, difference, layout_of, put
 from adapters.method import StepHook
@@ -76,9 +78,11 @@ class Adapted:
                 vit.reset_classifier(classes)  # type: ignore[operator]
             names = registry.method(method).attach(vit, config, generator)
             _check_names(vit, method, names)
-        except BaseException:
+        except BaseException as error:
             put(vit, difference(before)[0])
             self._put(previous)
+            if isinstance(error, UnfitError):
+                raise UnfitError(named(method, error)) from error
             raise
         head = [n for n, _ in vit.named_parameters() if is_head(n)]
         if keep_base:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from adapters import registry
+from adapters.fitting import attach_without_numbers
 from adapters.inject import is_head
 from adapters.method import Dims, Identity
 
@@ -96,7 +97,7 @@ class Combined:
 
     def count(self, config: Any, dims: Dims) -> int:
         """Add up the parts; ValueError where they cannot stand on one ViT."""
-        _check(self, config, dims)
+        attach_without_numbers(self, config, dims)
         return sum(method.count(getattr(config, name), dims) for name, method in self.parts.items())
 
     def count_is_exact(self, config: Any) -> bool:
@@ -114,32 +115,6 @@ class Combined:
         """The settings of every part, with the method's name."""
         names = self.name.split(JOIN)
         return [(name, getattr(config, key)) for name, key in zip(names, self.parts, strict=True)]
-
-
-@cache
-def _check(method: Combined, config: Any, dims: Dims) -> None:
-    """Attach to a ViT of these sizes that holds no numbers."""
-    method.attach(_skeleton(dims), config, torch.Generator())
-
-
-def _skeleton(dims: Dims) -> nn.Module:
-    from timm.models.vision_transformer import VisionTransformer
-
-    with torch.device("meta"):
-        vit: nn.Module = VisionTransformer(
-            img_size=dims.image_size,
-            patch_size=dims.patch_size,
-            embed_dim=dims.width,
-            depth=dims.depth,
-            num_heads=dims.heads,
-            mlp_ratio=dims.mlp_width / dims.width,
-            qkv_bias="qkv" in dims.linear_biases,
-            class_token=dims.prefix_tokens > 0,
-            reg_tokens=max(0, dims.prefix_tokens - 1),
-            global_pool="token" if dims.prefix_tokens else "avg",
-            num_classes=0,
-        )
-    return vit
 
 
 def config_of(parts: list[tuple[str, Any]]) -> tuple[str, Any]:

@@ -25,11 +25,13 @@ The head belongs to the harness. The harness knows no method by name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from adapters.anatomy import Anatomy
 
 Identity = Literal["exact", "close", "no"]
 HfPeft = tuple[dict[str, Any], dict[str, Tensor]]
@@ -47,20 +49,22 @@ class Dims:
     """L, the number of blocks."""
     heads: int
     mlp_width: int
+    """The inputs of fc2."""
     params: int
     """All parameters without the classification head."""
     bias_params: int
-    """Elements of all parameters called `bias`, the head's excepted."""
+    """Elements of all biases, the head's excepted."""
     norm_params: int
     """Elements of all LayerNorms, weights and biases; CLIP's ViTs have one more norm."""
     block_norm_params: int
     """The same of one block."""
     linear_biases: tuple[str, ...]
-    """Those of qkv, proj, fc1 and fc2 that have a bias; in some ViTs the qkv has none."""
+    """Those of a block's Linears, named as in `Anatomy.linears`, that have a bias."""
     image_size: int
     patch_size: int
     prefix_tokens: int
     """Class token and register tokens."""
+    anatomy: Anatomy = field(default=Anatomy(), metadata={"neutral": Anatomy()})
 
 
 @runtime_checkable

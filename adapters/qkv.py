@@ -1,7 +1,8 @@
 """Targets, and the fused qkv Linear of timm that three of them share.
 
 Its output rows 0..d-1 are the query, d..2d-1 the key, 2d..3d-1 the value. A method adapts the whole
-Linear (target "qkv") or some of its row blocks apart from each other ("q", "k", "v").
+Linear (target "qkv") or some of its row blocks apart from each other ("q", "k", "v"). In ViTs where
+query, key and value are Linears of their own, each of these targets means whole Linears.
 
 Shape suffixes: B batch, N tokens, I input features, O output features, R rank, P the row blocks
 that are adapted apart from each other (1: the whole Linear), o the rows of one of them.
@@ -11,15 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import LINEARS, blocks, linear_sizes, replace_linear
+from adapters.anatomy import LINEARS, PROJECTIONS, Anatomy
+from adapters.inject import anatomy_of, blocks, linear_of, linear_sizes, replace_linear
 from adapters.method import Dims, LinearAdapter
 
-PROJECTIONS = ("q", "k", "v")
 TARGETS = (*PROJECTIONS, *LINEARS)
 """What `targets` may name: separate projections, the fused qkv, the other Linears of a block."""
 All = Literal["all"]
@@ -59,19 +60,37 @@ def rows(projection: str, width: int) -> slice:
     return slice(start, start + width)
 
 
-def by_linear(targets: tuple[str, ...] | All) -> dict[str, tuple[str, ...]]:
-    """Group targets by Linear: ("q", "v", "fc1") -> {"qkv": ("q", "v"), "fc1": ()}.
+class Place(NamedTuple):
+    """A Linear to adapt, and what of it."""
 
-    An empty tuple means the whole Linear. The order is that of the Linears in a block.
+    linear: str
+    """Its name in `Anatomy.linears`."""
+    parts: tuple[str, ...]
+    """Its row blocks to adapt apart from each other; empty where it is adapted whole."""
+    targets: tuple[str, ...]
+    """What settings call these: a target for each row block, or one for the whole Linear."""
+
+
+def places(targets: tuple[str, ...] | All, anatomy: Anatomy) -> list[Place]:
+    """Group targets by Linear: ("q", "v", "fc1") -> qkv (q, v), fc1.
+
+    The order is that of the Linears in a block. Raises UnfitError where no adapter can stand on a
+    target.
     """
-    if targets == "all":
-        return dict.fromkeys(LINEARS, ())
-    grouped: dict[str, tuple[str, ...]] = {}
-    for linear in LINEARS:
-        parts = tuple(p for p in PROJECTIONS if p in targets) if linear == "qkv" else ()
-        if linear in targets or parts:
-            grouped[linear] = parts
-    return grouped
+    chosen = tuple(LINEARS) if targets == "all" else targets
+    found = []
+    for target in LINEARS:
+        parts = tuple(p for p in PROJECTIONS if p in chosen) if target == "qkv" else ()
+        if target not in chosen and not parts:
+            continue
+        linears = anatomy.linears_of(target)
+        if parts and linears == (target,):
+            found.append(Place(target, parts, parts))
+        elif parts:
+            found += [Place(part, (), (part,)) for part in parts]
+        else:
+            found += [Place(linear, (), (target,)) for linear in linears]
+    return found
 
 
 def replace_targets(
@@ -82,15 +101,26 @@ def replace_targets(
 ) -> list[str]:
     """Adapt `targets` with `make(base, parts=...)` in the blocks `chosen`, or in all.
 
-    Returns the parameters' names. `parts` is what `by_linear` gives. Blocks go first to last, and
-    in each the Linears in order.
+    Returns the parameters' names. `parts` is as in `Place`. Blocks go first to last, and in each
+    the Linears in order.
     """
     return [
         name
         for block in (range(len(blocks(vit))) if chosen is None else chosen)
-        for linear, parts in by_linear(targets).items()
+        for linear, parts, _ in places(targets, anatomy_of(vit, block))
         for name in replace_linear(vit, block, linear, partial(make, parts=parts))
     ]
+
+
+def targeted(
+    vit: nn.Module, targets: tuple[str, ...] | All, block: int
+) -> list[tuple[int, int, int]]:
+    """Return (P, o, I) of every Linear of a block that `replace_targets` adapts."""
+    found = []
+    for linear, parts, _ in places(targets, anatomy_of(vit, block)):
+        base = linear_of(vit, block, linear)
+        found.append((*part_shape(base.out_features, parts), base.in_features))
+    return found
 
 
 def part_shape(out_features: int, parts: tuple[str, ...]) -> tuple[int, int]:
@@ -99,11 +129,11 @@ def part_shape(out_features: int, parts: tuple[str, ...]) -> tuple[int, int]:
 
 
 def target_shapes(targets: tuple[str, ...] | All, dims: Dims) -> list[tuple[int, int, int]]:
-    """Return (P, o, I) of every Linear that `replace_targets` adapts in one block, for counts."""
+    """Return the same of a block of a ViT of these sizes, for counts."""
     sizes = linear_sizes(dims)
     return [
         (*part_shape(sizes[linear][1], parts), sizes[linear][0])
-        for linear, parts in by_linear(targets).items()
+        for linear, parts, _ in places(targets, dims.anatomy)
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from adapters import backbones, registry
+from adapters import backbones, fitting, registry
 from adapters.spec import TrainConfig
 from suites import fields
 from suites.axes import Axes, Exclude, Override
@@ -109,6 +109,7 @@ class Assembly:
         except ValueError:
             return  # reported where it is named
         try:
+            fitting.check(method.name, method.config, dims)
             registry.method(method.name).count(method.config, dims)
         except ValueError as error:
             self.problems.append(node.problem(f"on {backbone}: {error}"))

@@ -47,7 +47,7 @@ def fetch(name: str) -> None:
 
 
 def create(name: str) -> Any:
-    """The timm VisionTransformer with its weights: float32, on the CPU, eval mode, no head."""
+    """The timm VisionTransformer or Eva with its weights: float32, on the CPU, eval mode, no head."""
     source, arguments = _source(name)
     return source.create(*arguments)
 

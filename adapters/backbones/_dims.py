@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from adapters.inject import LINEARS, blocks, linear_of
+from adapters.anatomy import BIASES, Anatomy, anatomy_of_block, path_of
+from adapters.inject import blocks, linear_of
 from adapters.method import Dims
 
 
@@ -14,21 +15,21 @@ def dims_of(vit: Any) -> Dims:
     """The sizes of a timm ViT, whatever device it is on; its head is not counted.
 
     Raises:
-        ValueError: The model is no plain ViT, whose every block has a fused `attn.qkv` and an `mlp`
-            of two Linears.
+        ValueError: The model is no ViT all of whose blocks have the Linears of one `Anatomy`, in
+            the same sizes.
 
     """
     layers: list[Any] = blocks(vit)
-    linears = [_linears(block) for block in layers]
+    anatomy = anatomy_of_block(layers[0])
+    if anatomy.family == "eva":
+        _check_eva(layers[0])
     width: int = vit.embed_dim
-    mlp_width = linears[0].get("fc1", (0, 0))[0]
+    fc2 = _linears(layers[0], anatomy).get("fc2", (0, 0))
     plain = {
-        "qkv": (3 * width, width),
-        "proj": (width, width),
-        "fc1": (mlp_width, width),
-        "fc2": (width, mlp_width),
+        name: (outputs, inputs) for name, (inputs, outputs) in anatomy.sizes(width, fc2[1]).items()
     }
-    for index, found in enumerate(linears):
+    for index, block in enumerate(layers):
+        found = _linears(block, anatomy)
         if found != plain:
             raise ValueError(
                 f"{type(vit).__name__}: blocks.{index} has the Linears (out, in) {found}, "
@@ -44,16 +45,31 @@ def dims_of(vit: Any) -> Dims:
         width=width,
         depth=len(layers),
         heads=layers[0].attn.num_heads,
-        mlp_width=mlp_width,
+        mlp_width=fc2[1],
         params=sum(size for _, size in backbone),
-        bias_params=sum(size for name, size in backbone if name.rpartition(".")[2] == "bias"),
+        bias_params=sum(size for name, size in backbone if name.rpartition(".")[2] in BIASES),
         norm_params=_norm_params(vit),
         block_norm_params=_norm_params(layers[0]),
-        linear_biases=tuple(name for name in LINEARS if linear_of(vit, 0, name).bias is not None),
+        linear_biases=tuple(
+            name for name in anatomy.linears if linear_of(vit, 0, name).bias is not None
+        ),
         image_size=height,
         patch_size=vit.patch_embed.patch_size[0],
         prefix_tokens=vit.num_prefix_tokens,
+        anatomy=anatomy,
     )
+
+
+def _check_eva(block: nn.Module) -> None:
+    """Raise ValueError unless a block with rotary attention is timm's pre-norm one."""
+    from timm.models.eva import EvaBlock
+
+    norm = getattr(block, "norm1", None)
+    if type(block) is not EvaBlock or not isinstance(norm, nn.LayerNorm):
+        raise ValueError(
+            f"a {type(block).__name__} with {type(norm).__name__} given, allowed: plain ViTs only "
+            "(timm's Block, or its EvaBlock with LayerNorm)"
+        )
 
 
 def _norm_params(module: nn.Module) -> int:
@@ -66,10 +82,10 @@ def _norm_params(module: nn.Module) -> int:
     )
 
 
-def _linears(block: nn.Module) -> dict[str, tuple[int, int]]:
-    """The (out, in) sizes of those Linears that a block of a plain ViT has."""
+def _linears(block: nn.Module, anatomy: Anatomy) -> dict[str, tuple[int, int]]:
+    """The (out, in) sizes of those of its Linears that a block has."""
     modules = dict(block.named_modules())
-    found = {name: modules.get(path) for name, path in LINEARS.items()}
+    found = {name: modules.get(path_of(name)) for name in anatomy.linears}
     return {
         name: (module.out_features, module.in_features)
         for name, module in found.items()

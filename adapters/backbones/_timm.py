@@ -104,6 +104,7 @@ def _measure(name: str) -> dict[str, Any]:
     import torch
     from timm.layers import PatchEmbed
     from timm.models import VisionTransformer, get_pretrained_cfg
+    from timm.models.eva import Eva
 
     try:
         config = get_pretrained_cfg(name, allow_unregistered=False)
@@ -114,10 +115,10 @@ def _measure(name: str) -> dict[str, Any]:
     with torch.device("meta"):
         vit = timm.create_model(name, num_classes=0)
     stem = getattr(vit, "patch_embed", None)
-    if not isinstance(vit, VisionTransformer) or not isinstance(stem, PatchEmbed):
+    if not isinstance(vit, VisionTransformer | Eva) or not isinstance(stem, PatchEmbed):
         raise ValueError(
             f"backbone {name}: {type(vit).__name__} on {type(stem).__name__} given, "
-            "allowed: plain ViTs only (timm's VisionTransformer on PatchEmbed)"
+            "allowed: plain ViTs only (timm's VisionTransformer or Eva on PatchEmbed)"
         )
     try:
         dims = dims_of(vit)

@@ -2,7 +2,7 @@
 
 * ``INFO``: a `BackboneInfo`, readable without building the model or having the weights;
 * ``missing() -> str | None``: None where the weights are present, else the one command that gets them;
-* ``create() -> VisionTransformer``: the timm model with its weights, in float32 on the CPU, in eval mode.
+* ``create()``: the timm VisionTransformer or Eva with its weights, in float32 on the CPU, in eval mode.
 
 Any other timm ViT goes through `adapters/backbones/_timm.py` by its timm name.
 """

@@ -18,7 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import LINEARS, linear_of, linear_sizes
+from adapters.anatomy import UnfitError
+from adapters.inject import anatomy_of, linear_of, linear_sizes
 from adapters.method import Dims, LinearAdapter
 from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import check_dropout, check_positive, check_rank
@@ -112,9 +113,9 @@ class FactLinear(LinearAdapter):
 
 def check_vit(method: str, vit: nn.Module, blocks: list[int]) -> int:
     """Return the width of a ViT; ValueError unless each Linear of `blocks` has its tiles."""
-    width = linear_of(vit, blocks[0], "qkv").in_features
+    width = linear_of(vit, blocks[0], "proj").out_features
     for block in blocks:
-        bases = {name: linear_of(vit, block, name) for name in LINEARS}
+        bases = {name: linear_of(vit, block, name) for name in anatomy_of(vit, block).linears}
         sizes = {name: (base.in_features, base.out_features) for name, base in bases.items()}
         _check_tiles(method, width, sizes)
     return width
@@ -127,6 +128,11 @@ def check_dims(method: str, dims: Dims) -> None:
 
 def _check_tiles(method: str, width: int, sizes: dict[str, tuple[int, int]]) -> None:
     for name, (p, q) in TILES.items():
+        if name not in sizes:
+            raise UnfitError(
+                f"{method}: a ViT without adaptable {name} given ({', '.join(sizes)}), allowed: one "
+                f"with the Linears {', '.join(TILES)}"
+            )
         if sizes[name] != (q * width, p * width):
             raise ValueError(
                 f"{method}: {name} with (in, out) {sizes[name]} on a ViT of width {width} given, "

@@ -24,14 +24,21 @@ class PromptedBlock(HostBlock):
         self.prompts = None if prompts_PD is None else nn.Parameter(prompts_PD)
         self.dropped, self.dropout = dropped, dropout
 
-    def forward(self, x_BND: Tensor) -> Tensor:
+    def forward(self, x_BND: Tensor, **given: Any) -> Tensor:
         """(B, N, D) -> (B, N with the prompts and without the dropped, D)."""
         if self.prompts is not None:
             # Dropped before the batch is there: one mask for all its images.
             prompts_PD = nn.functional.dropout(self.prompts, self.dropout, self.training)
             prompts_BPD = prompts_PD.to(x_BND.dtype).expand(x_BND.shape[0], -1, -1)
             x_BND = torch.cat((prompts_BPD, x_BND), dim=1)
-        return self.feed_forward(self.attention(x_BND))[:, self.dropped :]
+        return self.feed_forward(self.attention(x_BND, **given))[:, self.dropped :]
+
+
+def seat_prompts(vit: nn.Module, index: int, count: int) -> None:
+    """Let a block's attention take `count` more tokens in front, which no rotary position turns."""
+    attn: Any = vit.get_submodule(f"blocks.{index}.attn")
+    if hasattr(attn, "num_prefix_tokens"):
+        attn.num_prefix_tokens += count
 
 
 def draw_prompts(vit: nn.Module, count: int, generator: torch.Generator) -> Tensor:

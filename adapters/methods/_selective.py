@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from adapters.inject import LINEARS, blocks, linear_of, linear_sizes
+from adapters.inject import blocks, parameter_count, parameter_names
 from adapters.method import Dims
 from adapters.methods._whole_numbers import resolve_indices
 
@@ -13,23 +13,20 @@ LAST_THREE = (-3, -2, -1)
 
 
 def linear_names(
-    vit: nn.Module, indices: tuple[int, ...], linears: tuple[str, ...], *, method: str
+    vit: nn.Module, indices: tuple[int, ...], targets: tuple[str, ...], *, method: str
 ) -> list[str]:
-    """Name the weight and bias of `linears` (keys of `LINEARS`) in the blocks `indices`."""
+    """Name the weights and biases of `targets` (qkv, proj, fc1, fc2) in the blocks `indices`."""
     return [
-        f"blocks.{index}.{LINEARS[linear]}.{name}"
+        name
         for index in resolve_indices(method, "indices", indices, len(blocks(vit)))
-        for linear in linears
-        for name, _ in linear_of(vit, index, linear).named_parameters()
+        for target in targets
+        for name in parameter_names(vit, index, target)
     ]
 
 
 def count_linears(
-    indices: tuple[int, ...], linears: tuple[str, ...], dims: Dims, *, method: str
+    indices: tuple[int, ...], targets: tuple[str, ...], dims: Dims, *, method: str
 ) -> int:
-    """Count what `linear_names` names: in * out + out for each, or in * out without a bias."""
-    sizes = linear_sizes(dims)
+    """Count what `linear_names` names: in * out + out for each Linear, or in * out without a bias."""
     chosen = resolve_indices(method, "indices", indices, dims.depth)
-    return len(chosen) * sum(
-        (sizes[name][0] + (name in dims.linear_biases)) * sizes[name][1] for name in linears
-    )
+    return len(chosen) * sum(parameter_count(dims, target) for target in targets)

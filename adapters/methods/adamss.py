@@ -23,7 +23,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import linear_of
 from adapters.method import Dims, Identity, LinearAdapter
 from adapters.methods._asa import Allocation, Asa, Subspace
 from adapters.methods._chosen_blocks import ChosenBlocks
@@ -31,13 +30,14 @@ from adapters.methods._subspaces import augmented, directions, leading, partitio
 from adapters.methods._whole_numbers import check_sizes
 from adapters.qkv import (
     All,
-    by_linear,
     canonical_targets,
     part_shape,
+    places,
     replace_targets,
     row_blocks,
     spread,
     target_shapes,
+    targeted,
 )
 
 FAMILY = "subspace"
@@ -184,10 +184,7 @@ class AdamssLinear(LinearAdapter):
 def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[str]:
     """Put the updates on each target of the chosen blocks, and give the ViT ASA's state as `asa`."""
     chosen = config.blocks_of(vit)
-    shapes = [
-        part_shape(linear_of(vit, chosen[0], linear).out_features, parts)
-        for linear, parts in by_linear(config.targets).items()
-    ]
+    shapes = [(p, o) for p, o, _ in targeted(vit, config.targets, chosen[0])]
     _check_target(config, shapes, len(chosen))
     names = replace_targets(vit, config.targets, partial(AdamssLinear, config=config), chosen)
     if config.asa is not None:
@@ -206,8 +203,8 @@ def count(config: Config, dims: Dims) -> int:
     depth = len(config.adapted_blocks(dims.depth))
     _check_target(config, [(p, o) for p, o, _ in shapes], depth)
     total = 0
-    for linear, (p, o, i) in zip(by_linear(config.targets), shapes, strict=True):
-        total_rank = min(config.total_rank, o, i + (linear in dims.linear_biases))
+    for place, (p, o, i) in zip(places(config.targets, dims.anatomy), shapes, strict=True):
+        total_rank = min(config.total_rank, o, i + (place.linear in dims.linear_biases))
         groups = min(config.subspaces, o)
         total += p * min(config.subspace_rank, total_rank) * (groups * total_rank + o)
     return depth * total

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from adapters.anatomy import BIASES
 from adapters.inject import is_head, linear_sizes
 from adapters.method import Dims, Identity
 from adapters.methods._chosen_blocks import ChosenBlocks
@@ -34,7 +35,7 @@ def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[
     return [
         name
         for name, _ in vit.named_parameters()
-        if name.rpartition(".")[2] == "bias" and not is_head(name) and name.startswith(prefixes)
+        if name.rpartition(".")[2] in BIASES and not is_head(name) and name.startswith(prefixes)
     ]
 
 
@@ -43,4 +44,6 @@ def count(config: Config, dims: Dims) -> int:
     if config.blocks is None:
         return dims.bias_params
     of_linears = sum(linear_sizes(dims)[linear][1] for linear in dims.linear_biases)
+    if dims.anatomy.attention == "beside":
+        of_linears += 2 * dims.width
     return len(config.adapted_blocks(dims.depth)) * (of_linears + dims.block_norm_params // 2)

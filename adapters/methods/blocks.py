@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from adapters.inject import LINEARS
+from adapters.anatomy import LINEARS
 from adapters.inject import blocks as blocks_of
 from adapters.method import Dims, Identity
 from adapters.methods._selective import LAST_THREE, count_linears, linear_names

@@ -19,7 +19,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import adapted_linears, replace_linear
+from adapters.inject import adapted_linears, anatomy_of, replace_linear
 from adapters.method import Dims, HfPeft, Identity, LinearAdapter
 from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import (
@@ -31,11 +31,12 @@ from adapters.methods._settings import (
 )
 from adapters.qkv import (
     All,
+    Place,
     add_delta,
-    by_linear,
     canonical_targets,
     low_rank,
     part_shape,
+    places,
     spread,
     target_shapes,
 )
@@ -89,11 +90,11 @@ class Config(ChosenBlocks):
         """Return the factor s of an update of this rank."""
         return self.alpha / (rank**0.5 if self.rank_stabilised else rank)
 
-    def of_linear(self, linear: str, parts: tuple[str, ...]) -> Self:
-        """Return the settings of one Linear, for those of its targets that `by_linear` gives."""
-        own = parts or (linear,)
+    def of_place(self, place: Place) -> Self:
+        """Return the settings of one Linear."""
         of_target = dict(zip(self.targets, ranks(self.rank, len(self.targets)), strict=True))
-        return replace(self, targets=own, rank=tuple(of_target[target] for target in own))
+        own = tuple(of_target[target] for target in place.targets)
+        return replace(self, targets=place.targets, rank=own)
 
 
 class LoraLinear(LinearAdapter):
@@ -163,19 +164,20 @@ def attach_updates(
     """Put a `kind` on each target of the chosen blocks; return the parameters' names."""
     names = []
     for block in config.blocks_of(vit):
-        for linear, parts in by_linear(config.targets).items():
-            own = config.of_linear(linear, parts)
-            make = partial(kind, parts=parts, config=own, generator=generator)
-            names += replace_linear(vit, block, linear, make)
+        for place in places(config.targets, anatomy_of(vit, block)):
+            own = config.of_place(place)
+            make = partial(kind, parts=place.parts, config=own, generator=generator)
+            names += replace_linear(vit, block, place.linear, make)
     return names
 
 
 def count(config: Config, dims: Dims) -> int:
     """Sum r (in + out) over every Linear or row block of the chosen blocks."""
-    # `target_shapes` goes by Linear, the canonical order of targets too: one (o, i) per target.
-    sizes = [(o, i) for p, o, i in target_shapes(config.targets, dims) for _ in range(p)]
-    each = zip(ranks(config.rank, len(sizes)), sizes, strict=True)
-    return len(config.adapted_blocks(dims.depth)) * sum(r * (i + o) for r, (o, i) in each)
+    found = zip(
+        places(config.targets, dims.anatomy), target_shapes(config.targets, dims), strict=True
+    )
+    each = sum(sum(ranks(config.of_place(place).rank, p)) * (i + o) for place, (p, o, i) in found)
+    return len(config.adapted_blocks(dims.depth)) * each
 
 
 def hf_peft(vit: nn.Module, config: Config) -> HfPeft:

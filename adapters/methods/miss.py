@@ -19,20 +19,20 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import adapted_linears, linear_of
+from adapters.inject import adapted_linears
 from adapters.method import Dims, HfPeft, Identity, LinearAdapter
 from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import check_dropout, check_rank
 from adapters.qkv import (
     All,
     add_delta,
-    by_linear,
     canonical_targets,
     part_shape,
     replace_targets,
     row_blocks,
     spread,
     target_shapes,
+    targeted,
 )
 from adapters.spec import one_of
 
@@ -152,9 +152,8 @@ class MissLinear(LinearAdapter):
 def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[str]:
     """Put a shard beside each target of the chosen blocks."""
     chosen = config.blocks_of(vit)
-    for linear, parts in by_linear(config.targets).items():
-        base = linear_of(vit, chosen[0], linear)
-        check_shape(config, base.in_features, part_shape(base.out_features, parts)[1])
+    for _, o, i in targeted(vit, config.targets, chosen[0]):
+        check_shape(config, i, o)
     return replace_targets(vit, config.targets, partial(MissLinear, config=config), chosen)
 
 

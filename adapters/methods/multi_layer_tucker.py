@@ -17,13 +17,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import linear_of, replace_linear
+from adapters.inject import linear_of
 from adapters.method import Dims, Identity
 from adapters.methods import _tlora_family
 from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import canonical_rank, ranks
 from adapters.methods._shared import SharedTensors, give
-from adapters.methods._tlora_family import FactoredQkv, orthogonal, zeros
+from adapters.methods._tlora_family import FactoredQkv, attach_to_qkv, orthogonal, zeros
 
 FAMILY = "tensor"
 PAPER = _tlora_family.PAPER
@@ -84,15 +84,15 @@ class MultiLayerTuckerQkv(FactoredQkv):
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
     """Give the ViT one decomposition as `multi_layer_tucker`, and each chosen qkv its part of it."""
     chosen = config.blocks_of(vit)
-    base = linear_of(vit, chosen[0], "qkv")
+    proj = linear_of(vit, chosen[0], "proj")
     shared = MultiLayerTucker(
         blocks=len(chosen),
-        width=base.in_features,
+        width=proj.out_features,
         rank=ranks(config.rank, len(MODES)),
         generator=generator,
-    ).to(base.weight.device)
+    ).to(proj.weight.device)
     for row, block in enumerate(chosen):
-        replace_linear(vit, block, "qkv", partial(MultiLayerTuckerQkv, shared=shared, row=row))
+        attach_to_qkv(vit, [block], partial(MultiLayerTuckerQkv, shared=shared, row=row))
     return give(vit, "multi_layer_tucker", shared)
 
 

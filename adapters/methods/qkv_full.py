@@ -1,4 +1,4 @@
-"""Full fine-tuning of the fused qkv: its weight and bias are trained in every block, or a few."""
+"""Full fine-tuning of the qkv: its weight and bias are trained in every block, or a few."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from adapters.inject import LINEARS, linear_of
+from adapters.inject import parameter_count, parameter_names
 from adapters.method import Dims, Identity
 from adapters.methods._chosen_blocks import ChosenBlocks
 
@@ -25,14 +25,9 @@ class Config(ChosenBlocks):
 
 def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[str]:
     """Train the qkv Linear of each chosen block; the output projection stays frozen."""
-    return [
-        f"blocks.{block}.{LINEARS['qkv']}.{name}"
-        for block in config.blocks_of(vit)
-        for name, _ in linear_of(vit, block, "qkv").named_parameters()
-    ]
+    return [name for block in config.blocks_of(vit) for name in parameter_names(vit, block, "qkv")]
 
 
 def count(config: Config, dims: Dims) -> int:
     """Compute k (3 d^2 + 3 d) for k blocks, or 3 k d^2 where the qkv has no bias."""
-    k = len(config.adapted_blocks(dims.depth))
-    return k * 3 * dims.width * (dims.width + ("qkv" in dims.linear_biases))
+    return len(config.adapted_blocks(dims.depth)) * parameter_count(dims, "qkv")

@@ -7,6 +7,8 @@ sees the k-th part of the bottleneck. What follows is linear, qkv and fc1, so R 
 
     W R(z) + b = (W + W D) z + b + W c,   D = s W_up W_down,   c = s (W_up b_down + b_up)
 
+Where several Linears stand there instead (q, k and v, or an MLP's gate), all see the same R, with a
+dropout mask each.
 W_up and the biases start at zero, so the adapted model starts as the base.
 """
 
@@ -19,11 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapters.inject import replace_together
 from adapters.method import Dims, Identity, LinearAdapter
 from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import check_dropout, check_positive
 from adapters.methods._whole_numbers import check_sizes
-from adapters.qkv import replace_targets
 
 FAMILY = "bottleneck"
 PAPER = "arXiv:2302.08106"
@@ -64,7 +66,6 @@ class RepLinear(LinearAdapter):
         self,
         base: nn.Linear,
         *,
-        parts: tuple[str, ...],  # noqa: ARG002 - qkv is adapted whole
         config: Config,
         generator: torch.Generator,
     ) -> None:
@@ -105,7 +106,12 @@ def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[s
     timm_vit: Any = vit
     _check_groups(config, timm_vit.embed_dim)
     make = partial(RepLinear, config=config, generator=generator)
-    return replace_targets(vit, ("qkv", "fc1"), make, config.blocks_of(vit))
+    return [
+        name
+        for block in config.blocks_of(vit)
+        for target in ("qkv", "fc1")
+        for name in replace_together(vit, block, target, make)
+    ]
 
 
 def count(config: Config, dims: Dims) -> int:

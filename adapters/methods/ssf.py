@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import LINEARS, replace_linear
+from adapters.inject import anatomy_of, replace_linear
 from adapters.method import AdaptedModule, Dims, Identity, LinearAdapter
 from adapters.methods._chosen_blocks import ChosenBlocks
+from adapters.qkv import places, target_shapes
 
 FAMILY = "scaling"
 PAPER = "arXiv:2210.08823"
@@ -109,7 +110,7 @@ def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[s
     for block in config.blocks_of(vit):
         for norm in ("norm1", "norm2"):
             names += _wrap(vit, f"blocks.{block}.{norm}", nn.LayerNorm, scaled_norm)
-        for linear in LINEARS:
+        for linear, _, _ in places("all", anatomy_of(vit, block)):
             make = partial(ScaledLinear, generator=generator)
             names += replace_linear(vit, block, linear, make)
     if whole:
@@ -160,6 +161,7 @@ def count(config: Config, dims: Dims) -> int:
 
     Where k blocks are chosen, 22 d k.
     """
-    blocks = len(config.adapted_blocks(dims.depth)) * (7 * dims.width + dims.mlp_width)
+    in_block = 2 * dims.width + sum(outputs for _, outputs, _ in target_shapes("all", dims))
+    blocks = len(config.adapted_blocks(dims.depth)) * in_block
     around = 2 * dims.width if config.blocks is None else 0
     return 2 * (blocks + around)

@@ -15,20 +15,20 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from adapters.inject import adapted_linears, linear_of
+from adapters.inject import adapted_linears
 from adapters.method import Dims, HfPeft, Identity, LinearAdapter
 from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._settings import check_dropout, check_positive, check_rank
 from adapters.qkv import (
     All,
     add_delta,
-    by_linear,
     canonical_targets,
     part_shape,
     replace_targets,
     rows,
     spread,
     target_shapes,
+    targeted,
 )
 from adapters.spec import at_least
 
@@ -124,11 +124,7 @@ class VeraLinear(LinearAdapter):
 def attach(vit: nn.Module, config: Config, _generator: torch.Generator) -> list[str]:
     """Give the ViT its A and B as `vera`, and each target of the chosen blocks its two vectors."""
     chosen = config.blocks_of(vit)
-    inputs, outputs = [], []
-    for linear, parts in by_linear(config.targets).items():
-        base = linear_of(vit, chosen[0], linear)
-        inputs.append(base.in_features)
-        outputs.append(part_shape(base.out_features, parts)[1])
+    _, outputs, inputs = zip(*targeted(vit, config.targets, chosen[0]), strict=True)
     projections = Projections(config.rank, max(inputs), max(outputs), config.projection_seed)
     projections.to(next(vit.parameters()).device)
     vit.add_module("vera", projections)

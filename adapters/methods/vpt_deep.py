@@ -17,7 +17,7 @@ from torch import nn
 from adapters.method import Dims, Identity
 from adapters.methods._chosen_blocks import ChosenBlocks
 from adapters.methods._host_block import host_block
-from adapters.methods._prompts import PromptedBlock, draw_prompts
+from adapters.methods._prompts import PromptedBlock, draw_prompts, seat_prompts
 from adapters.methods._settings import check_dropout
 from adapters.methods._whole_numbers import check_sizes
 
@@ -54,6 +54,7 @@ def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[s
             dropout=config.dropout,
         )
         names += host_block(vit, index, make, method="vpt_deep")
+        seat_prompts(vit, index, config.prompts)
     return names
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from adapters.inject import blocks
 from adapters.method import Dims, Identity
 from adapters.methods._host_block import host_block
-from adapters.methods._prompts import PromptedBlock, draw_prompts
+from adapters.methods._prompts import PromptedBlock, draw_prompts, seat_prompts
 from adapters.methods._settings import check_dropout
 from adapters.methods._whole_numbers import check_sizes
 from adapters.spec import one_of
@@ -51,6 +51,8 @@ class Config:
 def attach(vit: nn.Module, config: Config, generator: torch.Generator) -> list[str]:
     """Let the first block insert the prompts, and the last one that sees them drop them."""
     last = 0 if config.through == "first" else len(blocks(vit)) - 1
+    for index in range(last + 1):
+        seat_prompts(vit, index, config.prompts)
     names = []
     for index in dict.fromkeys((0, last)):
         make = partial(

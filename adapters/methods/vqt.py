@@ -63,6 +63,7 @@ class QueriedBlock(HostBlock):
     """
 
     attn: Any
+    ls1: nn.Module
 
     def __init__(
         self, block: nn.Module, *, queries_QD: Tensor, weights_Q: Tensor, dropout: float

@@ -224,7 +224,8 @@ def test_an_unknown_name_gets_a_suggestion(name, near):
     [
         "swin_tiny_patch4_window7_224",
         "resnet18",
-        "eva02_tiny_patch14_224",
+        "eva02_enormous_patch14_clip_224",  # norms behind its branches
+        "vit_base_patch16_sapiens2",  # RMS norms
         "vit_tiny_r_s16_p8_224",  # a convolutional stem
         "vit_relpos_small_patch16_224",
     ],
@@ -235,12 +236,11 @@ def test_only_plain_vits_are_taken(name, cache):
     assert not list(cache.rglob("*.json"))
 
 
-def test_dims_refuse_a_gated_mlp():
-    from timm.layers import SwiGLUPacked
-
+def test_dims_refuse_an_mlp_of_other_linears():
     vit = timm.models.VisionTransformer(
-        img_size=28, patch_size=14, embed_dim=8, depth=1, num_heads=2, mlp_layer=SwiGLUPacked
+        img_size=28, patch_size=14, embed_dim=8, depth=1, num_heads=2
     )
+    vit.blocks[0].mlp.fc1 = torch.nn.Identity()
     with pytest.raises(ValueError, match=r"blocks.0 has the Linears .* allowed: plain ViTs only"):
         dims_of(vit)
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 import adapters
 from adapters import registry
 from adapters.adapted import Adapted
+from adapters.anatomy import LINEARS
 from adapters.backbones._dims import dims_of
-from adapters.inject import LINEARS
 
 ALL = tuple(LINEARS)
 LORA = {"A": "lora_A.default.weight", "B": "lora_B.default.weight"}

@@ -21,10 +21,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import adapters
-from adapters import registry
+from adapters import fitting, registry
 from adapters.adapted import Adapted
 from adapters.backbones._dims import dims_of
-from tests.adapters.vits import FITTING
+from tests.adapters.vits import EVAS, FITTING, small_eva
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -33,13 +33,18 @@ KINDS: dict[str, dict[str, Any]] = {
     "average": {"global_pool": "avg"},
 }
 SHALLOW = {"depth": 1}  # compiling is slow
+EVA_SHALLOW = "eva_split, shallow"
 every_method = pytest.mark.parametrize("name", registry.names("methods"))
-every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind = pytest.mark.parametrize("kind", [*KINDS, *EVAS])
 
 
 @cache
-def base_vit(kind: str) -> VisionTransformer:
+def base_vit(kind: str) -> Any:
     """A ViT of 16 patches, every tensor of it, biases and scales too, away from its usual start."""
+    if kind in EVAS:
+        return small_eva(kind)
+    if kind == EVA_SHALLOW:
+        return small_eva("eva_split", depth=1)
     sizes = {"img_size": 28, "patch_size": 7, "embed_dim": 48, "depth": 2, "num_heads": 3}
     vit = VisionTransformer(num_classes=5, **sizes | (KINDS | {"shallow": SHALLOW})[kind])
     generator = torch.Generator().manual_seed(1)
@@ -132,15 +137,31 @@ def test_the_closed_form_counts_what_attach_returns(name: str, kind: str) -> Non
     check_count(name, attach(name, kind), config, kind)
 
 
+@pytest.mark.parametrize("kind", EVAS)
+@every_method
+def test_its_sizes_alone_tell_whether_a_vit_of_another_family_is_taken(
+    name: str, kind: str
+) -> None:
+    settings, refused = FITTING.get(name, {}), False
+    config, dims = registry.method(name).Config(**settings), dims_of(base_vit(kind))
+    try:
+        adapters.attach(copy.deepcopy(base_vit(kind)), name, **settings)
+    except ValueError:
+        refused = True
+    with pytest.raises(ValueError, match=name) if refused else contextlib.nullcontext():
+        fitting.check(name, config, dims)
+
+
+@pytest.mark.parametrize("kind", ["plain", "eva_split"])
 @every_method
 @torch.no_grad()
-def test_saved_and_reloaded_tensors_give_equal_logits(name: str) -> None:
-    trained = attach(name, seed=5)
+def test_saved_and_reloaded_tensors_give_equal_logits(name: str, kind: str) -> None:
+    trained = attach(name, kind, seed=5)
     perturb(trained)
     tensors = {n: p.detach() for n, p in trained.trainable_parameters.items()}
     file = safetensors.torch.save(tensors | trained.adapter_buffers)
 
-    fresh = attach(name, seed=6)
+    fresh = attach(name, kind, seed=6)
     result = fresh.vit.load_state_dict(safetensors.torch.load(file), strict=False)
     assert not result.unexpected_keys
     assert torch.equal(fresh.vit.eval()(images()), trained.vit.eval()(images()))
@@ -219,9 +240,10 @@ def test_it_trains_under_autocast(name: str) -> None:
         assert parameter.grad.isfinite().all(), n
 
 
+@pytest.mark.parametrize("kind", ["shallow", EVA_SHALLOW])
 @every_method
-def test_it_compiles_into_one_graph(name: str) -> None:
-    adapted = attach(name, "shallow")
+def test_it_compiles_into_one_graph(name: str, kind: str) -> None:
+    adapted = attach(name, kind)
     perturb(adapted)
     vit = adapted.vit.eval()
     expected = vit(images())

@@ -212,9 +212,7 @@ def test_how_the_others_start() -> None:
     assert not conv.bias.any()
 
     linear = torch.nn.Linear(768, 2304, device="meta")
-    rep = repadapter.RepLinear(
-        linear, parts=(), config=repadapter.Config(bottleneck=32), generator=generator
-    )
+    rep = repadapter.RepLinear(linear, config=repadapter.Config(bottleneck=32), generator=generator)
     assert 0.99 * (6 / 800) ** 0.5 < rep.down.abs().max() <= (6 / 800) ** 0.5
     assert not any(tensor.any() for tensor in (rep.down_bias, rep.up, rep.up_bias))
 

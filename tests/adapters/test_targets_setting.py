@@ -15,8 +15,8 @@ from torch import Tensor
 import adapters
 from adapters import registry
 from adapters.adapted import Adapted
+from adapters.anatomy import LINEARS
 from adapters.backbones._dims import dims_of
-from adapters.inject import LINEARS
 
 WITH_TARGETS = [
     name

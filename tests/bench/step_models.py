@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import adapters
 from adapters import registry
-from adapters.inject import LINEARS, blocks
+from adapters.anatomy import LINEARS
+from adapters.inject import blocks
 
 BATCH, CLASSES = 8, 10
 

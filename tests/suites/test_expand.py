@@ -220,3 +220,15 @@ def test_fixed_parts_and_their_defaults():
     )
     assert suite.resources.gpus == 0.5
     assert (suite.execution.runs_per_job, suite.execution.max_parallel) == (1, 2)
+
+
+def test_a_method_that_a_backbone_of_another_family_cannot_take_is_refused_by_name():
+    text = """
+{schema: 1, suite: a, backbone: eva02_tiny_patch14_224, datasets: [mnist],
+ methods: [mlp, {name: lora, targets: [fc1, proj]}, vqt, cp, {name: lora, targets: all}]}
+"""
+    with pytest.raises(SuiteError) as caught:
+        loads(text)
+    lines = str(caught.value).splitlines()
+    on = "on eva02_tiny_patch14_224.mim_in22k: "
+    assert [line.partition(on)[2].partition(":")[0] for line in lines] == ["vqt", "cp", "lora"]
