@@ -16,7 +16,7 @@ from adapters.adapted import Adapted, adapt
 from adapters.errors import StopRequested
 from adapters.spec import TrialSpec, at_least
 from adapters.training import seeding
-from adapters.training.evaluate import Metrics, Normalise, Score, score
+from adapters.training.evaluate import Metrics, Normalise, Predictions, Score, score
 from adapters.training.fit import Fitter
 from adapters.training.progress import EpochResult as EpochResult
 from adapters.training.progress import Progress, fit_row
@@ -80,6 +80,7 @@ def run_trial(
     keeper: Keeper | None = None,
     micro_batch: int | None = None,
     on_model: Callable[[Adapted], None] | None = None,
+    on_predictions: Callable[[Predictions], None] | None = None,
 ) -> TrialResult:
     """Run `spec` on `warm.device`, from where `keeper` has it on.
 
@@ -88,11 +89,12 @@ def run_trial(
     equal the unbroken run's bit for bit, times excepted.
 
     `micro_batch` images at most are trained on at once; None stands for the spec's batch.
-    `on_model` is called once, with the selected epoch's weights in place.
+    `on_model` is called once, with the selected epoch's weights in place, and `on_predictions` once
+    with what these say of the test set, unless `train.score` is none.
 
     Raises DataError where images or weights are not what is declared, NonFiniteError where the loss
     is, CheckpointError where the snapshot is of another model, ValueError where the method refuses
-    the backbone, what torch raises (out of memory), and what `keeper` and `on_model` raise (OSError).
+    the backbone, what torch raises (out of memory), and what `keeper` and the two functions raise.
     """
     if micro_batch is not None:
         at_least(1, micro_batch=micro_batch)
@@ -103,7 +105,7 @@ def run_trial(
     adapted = build(spec, data.classes, warm)
     normalise = Normalise(info, warm.device)
     run = _Run(spec, metrics, adapted, data, normalise, observer, keeper, micro_batch)
-    return run.run(memory, on_model)
+    return run.run(memory, on_model, on_predictions)
 
 
 def build(spec: TrialSpec, classes: int, warm: Warm) -> Adapted:
@@ -165,8 +167,15 @@ class _Run:
         self._progress = Progress(adapted, self._fitter, self._watched)
         self._kept = self._progress.position
         """Where the keeper has the run."""
+        self._scored: Predictions | None = None
+        """Of the test set by the selected epoch's weights, where this attempt has scored it."""
 
-    def run(self, memory: PeakMemory, on_model: Callable[[Adapted], None] | None) -> TrialResult:
+    def run(
+        self,
+        memory: PeakMemory,
+        on_model: Callable[[Adapted], None] | None,
+        on_predictions: Callable[[Predictions], None] | None,
+    ) -> TrialResult:
         epochs = self._spec.train.epochs
         progress = self._progress
         from_epoch, from_step = self._resume()
@@ -178,6 +187,10 @@ class _Run:
                 if self._keeper and epoch % self._keeper.every_epochs == 0 and epoch < epochs:
                     self._keep()
             best_epoch, scores = self._finish(epochs)
+            if on_predictions is not None and self._spec.train.score == "test":
+                if self._scored is None:  # by an earlier attempt, whose logits ended with it
+                    self._scored = self._score(best_epoch, "test").predictions
+                on_predictions(self._scored)
         except StopRequested:
             self._keep()
             raise
@@ -233,17 +246,20 @@ class _Run:
             scores |= {f"{row.split}/{name}": value for name, value in row.metrics.items()}
         return best_epoch, scores
 
-    def _evaluate(self, epoch: int, split: str) -> EpochResult:
-        images: Pixels = getattr(self._data, split)
-        watch = Stopwatch(images.pixels.device)
-        result: Score = score(
+    def _score(self, epoch: int, split: str) -> Score:
+        return score(
             self._adapted.vit,
-            images,
+            getattr(self._data, split),
             normalise=self._normalise,
             precision=self._spec.train.precision,
             metrics=self._metrics,
             on_batch=lambda: self._observer.step(epoch, 1, 1),
         )
+
+    def _evaluate(self, epoch: int, split: str) -> EpochResult:
+        images: Pixels = getattr(self._data, split)
+        watch = Stopwatch(images.pixels.device)
+        result = self._score(epoch, split)
         seconds = watch.lap()
         row = EpochResult(
             epoch=epoch,
@@ -254,11 +270,14 @@ class _Run:
             images_per_second=len(images) / seconds,
             metrics=result.metrics,
         )
-        self._add(row)
+        self._add(row, result.predictions)
         return row
 
-    def _add(self, row: EpochResult) -> None:
+    def _add(self, row: EpochResult, predictions: Predictions | None = None) -> None:
         self._progress.add(row)
+        best = self._progress.best
+        if row.split == "test" and (best is None or best[1] == row.epoch):
+            self._scored = predictions
         self._observer.epoch(row)  # last: it may ask to stop, and then the row is done
 
     def _keep(self) -> None:

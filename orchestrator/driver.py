@@ -130,7 +130,7 @@ def _foreman(
         checkpoint_every_epochs=execution.checkpoint_every_epochs,
         stall_after=execution.stall_after_seconds,
         time_limit=execution.time_limit_seconds,
-        models=suite.keep.models,
+        keep=suite.keep,
         memory=ledger.memory,
     )
     asked = template.resources()

@@ -21,6 +21,7 @@ import ray
 from orchestrator import failures, packages
 from orchestrator.claims import open_attempt
 from orchestrator.dispatch import Process, Work
+from orchestrator.kept import Kept
 from orchestrator.ledger import log_path
 from orchestrator.patience import patiently
 from orchestrator.reporter import Reporter
@@ -29,11 +30,10 @@ from results.record import Attempt, Epoch
 from results.store import Latest, Store
 
 if TYPE_CHECKING:
-    from adapters.adapted import Adapted
     from adapters.checkpoint import CheckpointFolder
     from adapters.training.evaluate import Metrics
     from adapters.warm import Warm
-    from suites.spec import RunSpec
+    from suites.schema import Keep
 
 T = TypeVar("T")
 
@@ -43,8 +43,6 @@ PROCESS_ENDS = ("preempted", "worker_lost")
 """Failures after which the process does no more: its machine goes, or its device is beyond use."""
 NEVER = 2**62
 """Epochs between checkpoints where only a stop or a notice makes one."""
-MODEL_BYTES = 16_000_000
-"""Largest model that `store: {models: final}` keeps."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,8 @@ class JobConfig:
     """Seconds without progress after which the process ends itself."""
     time_limit: float | None
     """Seconds that one attempt may take."""
-    models: str
-    """Which trained models are kept: final, all or none."""
+    keep: Keep
+    """What the store keeps of a run beside its rows."""
     memory: int | None
     """Bytes of host memory that the job asks for."""
 
@@ -167,7 +165,7 @@ class _Worker:
 
         spec, started, clock = work.spec, datetime.now(UTC), time.perf_counter()
         folder = self._checkpoints(work, number)
-        model: dict[str, Any] = {}
+        kept = Kept(self._job.keep, self._store, spec, number, self._patiently)
         reporter = Reporter(self._job, spec.run_id, log_path(self._store, spec.run_id, number))
         outcome: dict[str, Any]
         try:
@@ -178,7 +176,8 @@ class _Worker:
                 observer=reporter,
                 keeper=folder,
                 micro_batch=work.micro_batch,
-                on_model=lambda adapted: model.update(self._model(spec, number, adapted)),
+                on_model=kept.model,
+                on_predictions=kept.predictions,
             )
         except Preempted as error:
             outcome = {"status": "failed", "failure_kind": "preempted", "error": str(error)}
@@ -193,7 +192,7 @@ class _Worker:
                 "evidence": evidence,
             }
         else:
-            outcome = {"status": "succeeded", **rows.of_result(result), **model}
+            outcome = {"status": "succeeded", **rows.of_result(result), **kept.columns}
             reporter.curve = list(result.epochs)  # with what an attempt before this one trained
         finally:
             reporter.close(folder.reasons)
@@ -237,19 +236,6 @@ class _Worker:
         if work.restart:
             folder.clear()
         return folder
-
-    def _model(self, spec: RunSpec, number: int, adapted: Adapted) -> dict[str, Any]:
-        """Store what was trained, where the suite wants it kept; the columns that name it."""
-        from adapters.saved import to_bytes
-        from results.models import save_model
-
-        keep = self._job.models
-        if keep == "none" or (keep == "final" and spec.train["score"] == "none"):
-            return {}
-        data = to_bytes(adapted)
-        if keep == "final" and len(data) > MODEL_BYTES:
-            return {}
-        return self._patiently(lambda: save_model(self._store, spec.run_id, number, data))
 
     def _commit(self, attempt: Attempt, epochs: list[Epoch]) -> bool:
         """Close the attempt, as soon as the storage takes it. False: it was closed before."""

@@ -62,6 +62,28 @@ def create_exclusive(path: Path, data: bytes) -> bool:
     return won
 
 
+def create_named(
+    store: Path, folder: str, run_id: str, attempt: int, data: bytes
+) -> tuple[str, str]:
+    """Write a file of an attempt before its commit; its name within the store, and its SHA-256."""
+    # The random part keeps the loser of a race off the file that the winner's row names.
+    name = f"{folder}/{run_id}.{attempt}.{secrets.token_hex(4)}.safetensors"
+    create_exclusive(store / name, data)
+    return name, hashlib.sha256(data).hexdigest()
+
+
+def read_named(path: Path, digest: str) -> bytes:
+    """The content of a file that a row names; StoreError where it is not what was committed."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise StoreError(f"{path}: its digest is {found}, its row says {digest}")
+    return data
+
+
 def _link(temporary: Path, path: Path) -> bool:
     try:
         path.hardlink_to(temporary)

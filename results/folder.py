@@ -20,6 +20,7 @@ FOLDERS = (
     "plans",
     "decisions",
     "models",
+    "predictions",
     "checkpoints",
     "lease",
     "logs",

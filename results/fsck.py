@@ -71,7 +71,10 @@ class _Check:
         self._check_entries("claims", read_json, "who opened the attempt is not known")
         self._check_entries("decisions", read_sealed, "why the run was tried again is not known")
         self._check_plans()
-        self._check_kept("models", "model", "its run's trained model is lost; its scores are not")
+        for folder, what in (("models", "model"), ("predictions", "predictions")):
+            self._check_kept(
+                folder, what, f"a file of the run's {folder} is lost; its scores are not"
+            )
         self._check_checkpoints()
         self._check_hidden()
 

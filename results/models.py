@@ -5,27 +5,19 @@ models/<run_id>.<n>.<random>.safetensors
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from results.errors import StoreError
-from results.files import create_exclusive
+from results.files import create_named, read_named
 from results.store import Store
 
 
 def save_model(store: Store, run_id: str, attempt: int, data: bytes) -> dict[str, Any]:
     """Write a model before its attempt is committed; the columns by which the row names it."""
-    # The random part keeps the loser of a race off the file that the winner's row names.
-    name = f"models/{run_id}.{attempt}.{secrets.token_hex(4)}.safetensors"
-    create_exclusive(store.path / name, data)
-    return {
-        "model_bytes": len(data),
-        "model_file": name,
-        "model_digest": hashlib.sha256(data).hexdigest(),
-    }
+    name, digest = create_named(store.path, "models", run_id, attempt, data)
+    return {"model_bytes": len(data), "model_file": name, "model_digest": digest}
 
 
 def model_of(store: Store, row: Mapping[str, Any]) -> Path:
@@ -39,10 +31,5 @@ def model_of(store: Store, row: Mapping[str, Any]) -> Path:
             "suite whose `store: {models: ...}` kept it (`final` up to 16 MB, `all` any size)"
         )
     path = store.path / "models" / PurePosixPath(row["model_file"]).name
-    try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-    if found != row["model_digest"]:
-        raise StoreError(f"{path}: its digest is {found}, its row says {row['model_digest']}")
+    read_named(path, row["model_digest"])
     return path

@@ -65,6 +65,8 @@ class Attempt:
     model_bytes: int | None = None
     model_file: str | None = None
     model_digest: str | None = None
+    predictions_file: str | None = None
+    predictions_digest: str | None = None
     train_seconds: float | None = None
     epoch_seconds: float | None = None
     eval_seconds: float | None = None

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Stands in the metadata of every Parquet file; raised with each added column."""
 
 STATUSES = ("succeeded", "failed", "stopped", "pruned")
@@ -111,6 +111,8 @@ _COST = (
     ),
     Column("model_file", TEXT, "file of the trained tensors, relative to the store"),
     Column("model_digest", TEXT, "SHA-256 of that file"),
+    Column("predictions_file", TEXT, "file of the test logits, relative to the store"),
+    Column("predictions_digest", TEXT, "SHA-256 of that file"),
     Column("train_seconds", REAL, "all training epochs, without evaluation", "seconds"),
     Column("epoch_seconds", REAL, "median training epoch, without the first", "seconds"),
     Column("eval_seconds", REAL, "all evaluations", "seconds"),

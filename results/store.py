@@ -9,6 +9,7 @@
     tables/gen-<n>.json, ...                   compacted tables (see `results.generations`)
     checkpoints/<run_id>/                      resumable state of a run that is not finished
     models/<run_id>.<n>.<random>.safetensors   what a finished run trained (see `results.models`)
+    predictions/<run_id>.<n>.<random>.safetensors   its test logits (see `results.predictions`)
     lease/<suite>.<n>.*                        the drivers of a suite (see `results.lease`)
     logs/<run_id>.<n>.log                      what a process wrote as it crashed or hung
     quarantine/...                             damaged files (see `results.quarantine`)

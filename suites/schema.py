@@ -133,3 +133,6 @@ class Keep:
     models: Literal["final", "all", "none"] = "final"
     """`final`: what was trained, with the scored epoch's weights, of every run that is not a tuning cell,
     where it takes up to 16 MB; `all`: of every run and of any size."""
+    predictions: Literal["small", "all", "none"] = "small"
+    """`small`: the scored epoch's float16 logits of the test set, of every run that scores one, where they
+    take up to 4 MB (images x classes x 2 bytes); `all`: of any size."""

@@ -12,7 +12,17 @@ ROOMS = ("adapters", "orchestrator", "results", "suites")
 ALLOWED = {
     "suites": {"pydantic", "pydantic_core", "ruamel", "adapters", "suites"},
     "adapters": {"torch", "timm", "torchvision", "numpy", "safetensors", "adapters"},
-    "results": {"pyarrow", "duckdb", "pandas", "scipy", "matplotlib", "jinja2", "numpy", "results"},
+    "results": {
+        "pyarrow",
+        "duckdb",
+        "pandas",
+        "scipy",
+        "matplotlib",
+        "jinja2",
+        "numpy",
+        "safetensors",
+        "results",
+    },
     "orchestrator": {
         "adapters",
         "suites",

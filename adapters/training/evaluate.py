@@ -34,11 +34,20 @@ class Normalise:
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """What a model says of a whole split, in the split's order: `logits` (N, C), `labels` (N,)."""
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Score:
     """What a split scored: mean cross-entropy in nats and every metric by name."""
 
     loss: float
     metrics: dict[str, float]
+    predictions: Predictions
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -66,4 +75,5 @@ def score(
     logits_NC = torch.cat(parts)
     loss = float(functional.cross_entropy(logits_NC, split.labels))
     logits, labels = logits_NC.cpu().numpy(), split.labels.cpu().numpy()
-    return Score(loss, {name: compute(logits, labels) for name, compute in metrics.items()})
+    values = {name: compute(logits, labels) for name, compute in metrics.items()}
+    return Score(loss, values, Predictions(logits, labels))

@@ -14,6 +14,7 @@ from adapters import backbones
 from orchestrator.driver import drive
 from orchestrator.plan import Wanted, make_plan
 from results.models import model_of
+from results.predictions import correct, predictions_of
 from results.store import Store
 
 pytestmark = pytest.mark.ray
@@ -84,6 +85,7 @@ def test_every_run_of_a_suite_succeeds_and_shows_its_scores(driven):
         assert row["model_bytes"] == model.stat().st_size
         loaded = adapters.load(backbones.create(row["backbone"]), model)
         assert loaded.method == row["method"]
+        assert correct(predictions_of(store, row)).mean() == row["test_top1"]
     # Two training epochs, two validations, and the test set once.
     curve = store.epochs().to_pylist()
     assert sorted((e["epoch"], e["split"]) for e in curve if e["run_id"] == rows[0]["run_id"]) in (

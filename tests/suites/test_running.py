@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from suites.load import SuiteError, loads
-from suites.schema import Retry
+from suites.schema import Keep, Retry
 
 SUITE = """\
 schema: 1
@@ -20,7 +20,7 @@ resources: {gpus: 0.5, cpus: 2, memory: 4GiB}
 execution: {time_limit: 1h30m, stall_after: 90s, checkpoint_every_epochs: 3, max_parallel: 1}
 retry: {preempted: 7, worker_lost: 0, launch: 1, stalled: unlimited, timeout: 1, out_of_memory: 6,
         storage: 9, unknown: 1}
-store: {models: all}
+store: {models: all, predictions: none}
 """
 
 
@@ -40,7 +40,7 @@ def test_the_defaults():
     assert suite.execution.stall_after_seconds == 300
     assert suite.execution.checkpoint_every_epochs == 1
     assert suite.resources.memory_bytes is None
-    assert suite.keep.models == "final"
+    assert suite.keep == Keep(models="final", predictions="small")
 
 
 def test_what_is_given_is_carried():
@@ -59,7 +59,7 @@ def test_what_is_given_is_carried():
     assert suite.execution.stall_after_seconds == 90
     assert suite.execution.checkpoint_every_epochs == 3
     assert suite.resources.memory_bytes == 4 * 2**30
-    assert suite.keep.models == "all"
+    assert suite.keep == Keep(models="all", predictions="none")
 
 
 def test_plain_numbers_and_never():
@@ -121,6 +121,7 @@ BUDGET = "allowed: unlimited or a whole number"
         ("resources: {memory: 4}", 21, "resources.memory", "4 given, allowed: at least 1MiB"),
         ("resources: {memory: 1.5}", 21, "resources.memory", "1.5 given"),
         ("store: {models: best}", 17, "store.models", "'best' given, allowed: final or all or none"),
+        ("store: {predictions: big}", 22, "store.predictions", "'big' given, allowed: small or all or"),
         ("store: {model: final}", 9, "store.model", "Did you mean 'models'?"),
         ("stores: {models: final}", 1, "stores", "Did you mean 'store'?"),
     ],
