@@ -82,24 +82,22 @@ def describe(error: BaseException) -> tuple[str, str]:
 
 
 def of_loss(
-    log: str | None, errors: Sequence[BaseException], *, began: bool
+    log: str | None, errors: Sequence[BaseException], *, began: bool, killed: str | None = None
 ) -> tuple[FailureKind, str]:
     """The kind and the evidence of an attempt whose process ended before it committed.
 
     `log` is what the process wrote as it ended, `errors` what Ray says of the process and what its
-    job ended with; `began` tells whether it had made a step.
+    job ended with; `began` tells whether it had made a step; `killed` why the driver killed it, if it
+    did: it may have ended itself in the same moment.
     """
     evidence = cut("\n\n".join([*([log] if log else ()), *map(str, errors)]))
-    if is_stall(log):
+    if log and _STALL_DUMP.search(log):
         return "stalled", evidence
+    if killed:
+        return "stalled", killed
     kinds = [classify(error) for error in errors]
     telling = [kind for kind in kinds if kind not in ("worker_lost", "unknown")]
     return (telling or ["worker_lost" if began else "launch"])[0], evidence
-
-
-def is_stall(log: str | None) -> bool:
-    """Whether a process ended itself because it made no progress."""
-    return bool(log and _STALL_DUMP.search(log))
 
 
 def cut(text: str, limit: int = MAX_EVIDENCE) -> str:

@@ -225,11 +225,10 @@ class Foreman:
         spec, attempt, pid = self._work[run_id].spec, int(claim["attempt"]), int(claim["pid"])
         said = (nodes.death(claim["actor"]), self._jobs.error_of(claim["job"]))
         log = self._ledger.log(run_id, attempt)
-        kind, evidence = failures.of_loss(log, [each for each in said if each], began=began)
+        killed, errors = self._killed.get((claim["node"], pid)), [each for each in said if each]
+        kind, evidence = failures.of_loss(log, errors, killed=killed, began=began)
         error = f"process {pid} on {claim['hostname']} ended without a result"
-        killed = self._killed.get((claim["node"], pid))
-        if killed or kind == "stalled":
-            kind, evidence = "stalled", killed or evidence
+        if kind == "stalled":
             error = f"no progress for {self._suite.execution.stall_after_seconds:g} s"
         if self._ledger.close(spec, claim, "failed", kind=kind, error=error, evidence=evidence):
             self._decide(run_id, attempt, kind, error)

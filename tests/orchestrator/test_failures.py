@@ -233,6 +233,15 @@ def test_a_process_that_ended_itself_as_it_stalled_has_its_stacks_as_evidence():
     kind, evidence = of_loss(f"epoch 1\n{log}", [died()], began=True)
     assert kind == "stalled"
     assert "most recent call first" in evidence
+    both = of_loss(f"epoch 1\n{log}", [died()], began=True, killed="silent for 6 s")
+    assert both == (kind, evidence), "killed in the same moment: its own words tell more"
+
+
+def test_a_process_that_was_killed_because_it_was_silent_is_stalled():
+    assert of_loss(None, [died()], began=True, killed="silent for 6 s") == (
+        "stalled",
+        "silent for 6 s",
+    )
 
 
 def test_a_log_that_speaks_of_timeouts_is_no_stall():
