@@ -27,6 +27,9 @@ from results.lease import Lease
 from results.store import Store
 from suites.suite import Suite
 
+END_SECONDS, HURRIED_SECONDS = 20.0, 2.0
+"""How long jobs may take to end once there is no more to do, and after a signal."""
+
 
 def drive(
     suite: Suite,
@@ -93,6 +96,7 @@ def _rounds(
         plan = make_plan(suite, store)
         foreman.patiently(partial(save, suite, store, plan))
     foreman.call("stop" if outcome.signal else "close")
+    foreman.jobs.join(END_SECONDS if outcome.signal is None else HURRIED_SECONDS)
     outcome.left = _left(make_plan(suite, store))
     return outcome
 

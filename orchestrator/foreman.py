@@ -48,7 +48,7 @@ class Foreman:
         began: float,
     ) -> None:
         self.outcome = Outcome()
-        self._suite, self._jobs, self._dispatcher = suite, jobs, dispatcher
+        self._suite, self.jobs, self._dispatcher = suite, jobs, dispatcher
         self._ledger, self._lease, self._view = ledger, lease, view
         ledger.give_up = lambda: self.outcome.signal is not None
         self._parallel, self._began = parallel, began
@@ -88,7 +88,7 @@ class Foreman:
         asked_to_stop = False
         while self._left:
             # Asked before the poll: what a job told before it ended is then known after it.
-            alive = self._jobs.alive()
+            alive = self.jobs.alive()
             news = self._poll()
             self._take_ended(alive, news)
             self._take_due()
@@ -105,7 +105,7 @@ class Foreman:
                     self._close_open_claims()
                     return
             elif self._deaths > MAX_DEATHS * self._parallel:
-                self.outcome.problem = self._jobs.why_ended()
+                self.outcome.problem = self.jobs.why_ended()
             elif self.outcome.problem is None:
                 self._staff.fill(news, len(self._left) - len(self._others))
             if self.outcome.problem is not None:
@@ -197,12 +197,12 @@ class Foreman:
 
     def _take_ended(self, alive: set[str], news: News) -> None:
         """Jobs that are gone, with whatever they had in hand."""
-        for name in self._jobs.started - alive - self._ended:
+        for name in self.jobs.started - alive - self._ended:
             self._ended.add(name)
             self._deaths += 1
             current = news.jobs[name].current if name in news.jobs else None
             self._take_lost(name, current, None, began=True)
-            self._jobs.release(name)
+            self.jobs.release(name)
 
     def _take_lost(self, job: str, current: str | None, live: int | None, *, began: bool) -> None:
         """What a job had in hand before its process `live` (None: before it ended) is lost."""
@@ -223,7 +223,7 @@ class Foreman:
     def _close_lost(self, run_id: str, claim: dict[str, Any], *, began: bool) -> None:
         """A row for an attempt whose process is gone, and whether it is tried again."""
         spec, attempt, pid = self._work[run_id].spec, int(claim["attempt"]), int(claim["pid"])
-        said = (nodes.death(claim["actor"]), self._jobs.error_of(claim["job"]))
+        said = (nodes.death(claim["actor"]), self.jobs.error_of(claim["job"]))
         log = self._ledger.log(run_id, attempt)
         killed, errors = self._killed.get((claim["node"], pid)), [each for each in said if each]
         kind, evidence = failures.of_loss(log, errors, killed=killed, began=began)
@@ -258,7 +258,7 @@ class Foreman:
             run_id for run_id in self._left & claims.keys() if self._ledger.is_ours(claims[run_id])
         }
         waiting = {work.spec.run_id for _, work in self._later} | self._others.keys() | in_hand
-        for name in self._jobs.alive():
+        for name in self.jobs.alive():
             works = self._staff.works_of(name)
             rest = [work for work in works if work.spec.run_id in self._left - waiting]
             held = sum(work.spec.run_id in in_hand for work in works)

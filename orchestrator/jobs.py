@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from orchestrator.job import JobConfig, loop
 
 
 class _JobThread(threading.Thread):
-    """One job. A daemon: the driver never waits for the end of `fit()`, every result is committed."""
+    """One job. A daemon: no result depends on the end of `fit()`, every one is committed."""
 
     def __init__(self, trainer: Any, name: str) -> None:
         super().__init__(name=name, daemon=True)
@@ -62,6 +63,12 @@ class Jobs:
     def alive(self) -> set[str]:
         """The jobs whose `fit()` has not returned."""
         return {name for name, thread in self._threads.items() if thread.is_alive()}
+
+    def join(self, seconds: float) -> None:
+        """Wait for the jobs to end, so that none of their threads finds Ray gone and ends the driver."""
+        deadline = time.monotonic() + seconds
+        for thread in self._threads.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     @property
     def started(self) -> set[str]:

@@ -61,18 +61,28 @@ def test_a_full_disk_delays_the_runs_and_tears_no_file(place, small_disk):
     assert store.bad_files == []
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
-def test_a_damaged_checkpoint_is_passed_over_and_the_numbers_stay_right(place, damage, undisturbed):
-    suite = place.suite("damaged", [SLOWED], epochs=4)
-    driver = place.start("run", suite)
+@pytest.fixture(scope="session")
+def killed(tree, tmp_path_factory):
+    """A run whose worker and driver were killed after its third checkpoint; its claim."""
+    place = Place(tree, tmp_path_factory.mktemp("killed"))
+    driver = place.start("run", place.suite("damaged", [SLOWED], epochs=4))
     claim = until(checkpoint_of(place, 3))
     os.kill(claim["pid"], signal.SIGKILL)
     driver.kill()
     driver.wait()
+    return place, claim
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
+def test_a_damaged_checkpoint_is_passed_over_and_the_numbers_stay_right(
+    place, damage, undisturbed, killed
+):
+    before, claim = killed
+    shutil.copytree(before.folder, place.folder, dirs_exist_ok=True)
     folder = place.store_path / "checkpoints" / claim["run_id"]
     newest = max(folder.glob("*.safetensors"), key=lambda p: int(p.stem.split(".")[1]))
     harm(newest, damage)
-    assert place.run("run", suite)[0] == 0
+    assert place.run("run", place.folder / "damaged.yaml")[0] == 0
     assert place.equals(undisturbed)
     assert place.attempts()[-1]["resumed_from_epoch"] == 2
     log = place.store_path / "logs" / f"{claim['run_id']}.2.log"
