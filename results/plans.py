@@ -67,6 +67,19 @@ def latest(reader: Reader, suite: str, digest: str | None = None) -> pa.Table:
     return schema.arrow_schema(schema.PLANS).empty_table()
 
 
+def text(reader: Reader, suite: str) -> str | None:
+    """The suite file that the latest undamaged plan was made of; None where it cannot be read."""
+    plan = latest(reader, suite)
+    if not len(plan):
+        return None
+    digest, number = (plan.column(name)[0].as_py() for name in ("suite_digest", "plan"))
+    path = reader.path / "plans" / f"{suite}.{digest[:8]}.{number}.yaml"
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
 def table(reader: Reader) -> pa.Table:
     """The latest plan of every suite, one row per cell."""
     empty = schema.arrow_schema(schema.PLANS).empty_table()

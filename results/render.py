@@ -37,6 +37,28 @@ class _Column(NamedTuple):
     """Per row, one cell per header."""
 
 
+class Shown(NamedTuple):
+    """A leaderboard in cells of text."""
+
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+    right: list[bool]
+    """Which columns are aligned to the right: all but the variant."""
+    remarks: list[str]
+
+
+def shown(board: Leaderboard, columns: Sequence[str] | None = None) -> Shown:
+    """What the other forms are made of; without `columns`, those that say something."""
+    grid = _grid(board, columns)
+    return Shown(_caption(board), *_joined(grid), _remarks(board, grid))
+
+
+def fitting(board: Leaderboard, width: int) -> list[str]:
+    """The columns, by name, that fit into `width` characters beside the variant."""
+    return [name for name in _fit(_grid(board, None), width)[0] if name in COLUMNS]
+
+
 def text(board: Leaderboard, columns: Sequence[str] | None, width: int | None) -> str:
     """Aligned columns under a line that says what they are, remarks below."""
     grid = _grid(board, columns)
@@ -55,7 +77,9 @@ def text(board: Leaderboard, columns: Sequence[str] | None, width: int | None) -
 def markdown(board: Leaderboard, columns: Sequence[str] | None) -> str:
     """A Markdown table over the lines that say what it shows."""
     grid = _grid(board, columns)
-    below = "".join(f"\n{line}\n" for line in (_caption(board), *_remarks(board, grid)))
+    # A label in a remark must not be read as HTML, as in a cell.
+    said = (line.replace("<", "&lt;") for line in (_caption(board), *_remarks(board, grid)))
+    below = "".join(f"\n{line}\n" for line in said)
     return formats.markdown(*_joined(grid)) + below
 
 

@@ -233,6 +233,10 @@ class Store:
         rows = plans.latest(self._reader, suite, digest).to_pylist()
         return [from_row(PlanRow, row) for row in rows]
 
+    def plan_text(self, suite: str) -> str | None:
+        """The suite file of its latest plan, as it was given; None where there is none."""
+        return plans.text(self._reader, suite)
+
     def states(self) -> dict[str, RunState]:
         """How every run stands that was attempted."""
         attempts = self.attempts(["failure_kind", "error"])

@@ -24,7 +24,8 @@ README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 DOCS = [path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))]
 # Starting runs takes minutes: the smoke suite is run by test_packaging.py, the others by `make`.
-STARTS = ("run", "resume")
+# `serve` ends when it is told to: test_server.py does.
+STARTS = ("run", "resume", "serve")
 
 
 def blocks(text, language):

@@ -59,9 +59,18 @@ def test_the_wheel_holds_the_four_packages_with_their_data_and_nothing_else(whee
         "adapters/data/assets/fashion_mnist.npz",
         "adapters/data/assets/fashion_mnist.LICENSE",
         "adapters/backbones/assets/vit_tiny_fashion.safetensors",
+        "results/report/static/page.html.jinja",
+        "results/report/static/report.css",
+        "results/report/static/report.js",
     ):
         assert needed in names
     assert any(name.endswith("licenses/NOTICE") for name in names)
+
+
+def test_from_another_folder_it_writes_a_report_with_its_files(installed, tmp_path):
+    python = installed.parent / "python"
+    code = "from results.report import page; print(len(page.index('store', ['demo'])))"
+    assert int(run(python, "-c", code, folder=tmp_path)) > 5000
 
 
 def test_from_another_folder_it_finds_the_shipped_suites_and_is_itself(installed, tmp_path):

@@ -28,6 +28,7 @@ ALLOWED = {
         "suites",
         "results",
         "ray",
+        "aiohttp",
         "typer",
         "rich",
         "torch",

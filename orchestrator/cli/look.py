@@ -26,7 +26,6 @@ from orchestrator.cli.app import (
 
 if TYPE_CHECKING:
     from results.schema import Column
-    from results.store import RunState, Store
 
 SuiteName = Annotated[
     str | None, typer.Argument(help="A suite's name; by default all of the store.")
@@ -57,10 +56,11 @@ def status(
     suite: SuiteName = None, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False
 ) -> None:
     """How many runs of each suite succeeded, failed, stopped, are running or are still to do."""
+    from results import standing
     from results.store import Store
 
     opened = Store.open(store.resolve())
-    states, running = opened.states(), _running(opened)
+    states, running = opened.states(), standing.running(opened)
     rows = []
     for name in [suite] if suite else opened.plans():
         planned = opened.plan(name)
@@ -68,7 +68,7 @@ def status(
             fail(
                 f"no suite {name!r} in {store}; known: {', '.join(opened.plans())}", ExitCode.USAGE
             )
-        counts = Counter(_standing(row.run_id, states, running) for row in planned)
+        counts = Counter(standing.of(row.run_id, states, running) for row in planned)
         rows.append({"suite": name, "runs": len(planned), **counts})
     if as_json:
         echo_json(rows)
@@ -78,25 +78,6 @@ def status(
         echo(f"{row['suite']}: {row['runs']} runs: {counted}")
     for path, reason in opened.bad_files:
         typer.echo(f"peftgrid: set aside {path}: {reason}", err=True)
-
-
-def _running(store: Store) -> set[str]:
-    """The runs that a job of a living driver has in hand."""
-    from results.lease import Observer
-
-    claims = store.open_claims()
-    leases = {str(claim["lease"]) for claim in claims.values() if claim.get("lease")}
-    living = {lease for lease in leases if Observer(store, lease).alive()}
-    return {run_id for run_id, claim in claims.items() if claim.get("lease") in living}
-
-
-def _standing(run_id: str | None, states: dict[str, RunState], running: set[str]) -> str:
-    """A planned run's status; a final run without an identity waits for its selection."""
-    if run_id is None:
-        return "waiting"
-    if run_id in running:
-        return "running"
-    return states[run_id].status if run_id in states else "queued"
 
 
 @app.command()

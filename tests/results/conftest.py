@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -27,7 +28,7 @@ def attempt():
 @pytest.fixture
 def cell():
     """Make a `PlanRow` with a spec such as suites write."""
-    positions = iter(range(1000))
+    positions = itertools.count()
 
     def make(run_id, variant, dataset, seed, *, suite="demo", lr=0.001, **fields):
         science = {"dataset": {"name": dataset}, "seed": seed, "train": {"lr": lr, "epochs": 2}}

@@ -1,0 +1,34 @@
+"""How the planned runs of a suite stand at this moment, those in the hands of a job included."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from results.lease import Observer
+from results.store import Store
+
+
+class HasStatus(Protocol):
+    """What is known of a run that was attempted."""
+
+    @property
+    def status(self) -> str:
+        """Of its first success, else of its latest attempt."""
+
+
+def running(store: Store) -> set[str]:
+    """The runs that a job of a living driver has in hand."""
+    claims = store.open_claims()
+    leases = {str(claim["lease"]) for claim in claims.values() if claim.get("lease")}
+    living = {lease for lease in leases if Observer(store, lease).alive()}
+    return {run_id for run_id, claim in claims.items() if claim.get("lease") in living}
+
+
+def of(run_id: str | None, states: Mapping[str, HasStatus], in_hand: Collection[str]) -> str:
+    """A planned run's status; a final run without an identity waits for its selection."""
+    if run_id is None:
+        return "waiting"
+    if run_id in in_hand:
+        return "running"
+    return states[run_id].status if run_id in states else "queued"

@@ -1,0 +1,36 @@
+"""A headless Chromium for the tests of this folder, which skip where there is none."""
+
+import shutil
+
+import pytest
+
+
+# Not for the session: while Playwright runs, its event loop stands in the way of other tests' own.
+@pytest.fixture(scope="module")
+def chromium():
+    """The browser: the system's Chromium, else Playwright's own."""
+    reason = "playwright is not installed (pip install playwright)"
+    driver = pytest.importorskip("playwright.sync_api", reason=reason)
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    with driver.sync_playwright() as running:
+        try:
+            browser = running.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except driver.Error as error:
+            pytest.skip(f"no Chromium starts here: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """A page that fails the test where something is logged as an error, or asked for off the page."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    opened.errors, opened.requests = [], []
+    opened.on("console", lambda m: opened.errors.append(m.text) if m.type == "error" else None)
+    opened.on("pageerror", lambda error: opened.errors.append(str(error)))
+    opened.on("dialog", lambda dialog: (opened.errors.append(dialog.message), dialog.dismiss()))
+    opened.on("request", lambda request: opened.requests.append(request.url))
+    yield opened
+    assert opened.errors == []
+    context.close()
