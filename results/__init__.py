@@ -1,7 +1,9 @@
 """What came out: typed Parquet tables of every attempt, SQL over them, selection, statistics, leaderboards.
 
-`results.open("runs")` opens a store for reading. This room never loads torch or ray, and
-importing it loads neither pyarrow nor duckdb until something is used.
+`results.open("runs")` opens a store for reading, of which `runs()` is an Arrow table with a row
+per run, `runs_frame()` the same for pandas, and `relation("runs")` the same for DuckDB, which
+reads only the columns in use. This room never loads torch or ray, and importing it loads neither
+pyarrow nor duckdb until something is used.
 """
 
 from __future__ import annotations

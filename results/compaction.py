@@ -47,7 +47,8 @@ def compact(reader: Reader, *, anew: bool = False) -> int | None:
             f"{reader.path}: no generation of tables can be read; `peftgrid fsck --repair` makes "
             "a new one of what is left"
         )
-    attempts, epochs = reader.attempts(), reader.epochs()
+    attempts = reader.attempts()
+    epochs = reader.epochs(attempts=attempts)
     if reader.version > schema.SCHEMA_VERSION:
         raise StoreError(
             f"{reader.path}: written with schema {reader.version}, allowed: up to "

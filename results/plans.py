@@ -17,6 +17,10 @@ from results.files import create_exclusive, parquet_bytes
 from results.reading import Reader
 from results.record import PlanRow, to_table
 
+_KEYS = ("suite", "suite_digest", "plan")
+_MANY = 256
+"""A plan of so many cells is compressed."""
+
 
 def save(
     reader: Reader,
@@ -36,7 +40,7 @@ def save(
         number += 1
         stem = reader.path / "plans" / f"{suite}.{digest[:8]}.{number}"
         create_exclusive(stem.with_name(f"{stem.name}.yaml"), text.encode())
-        data = parquet_bytes(_table(rows, number, overrides), "plans")
+        data = parquet_bytes(_table(rows, number, overrides), "plans", packed=len(rows) >= _MANY)
         if create_exclusive(stem.with_name(f"{stem.name}.parquet"), data):
             return
 
@@ -56,15 +60,21 @@ def suites(reader: Reader) -> list[str]:
     return sorted({suite for suite, _, _ in files(reader)})
 
 
-def latest(reader: Reader, suite: str, digest: str | None = None) -> pa.Table:
+def latest(
+    reader: Reader,
+    suite: str,
+    digest: str | None = None,
+    columns: tuple[schema.Column, ...] = schema.PLANS,
+) -> pa.Table:
     """The latest undamaged plan of a suite (of that digest); no rows where there is none."""
+    wanted = tuple(c for c in schema.PLANS if c.name in _KEYS or c in columns)
     for (name, _, _), path in sorted(files(reader).items(), reverse=True):
         if name != suite:
             continue
-        for plan in reader.good("plans", schema.PLANS, [(path, None)]):
+        for plan in reader.good("plans", wanted, [(path, None)]):
             if len(plan) and digest in (None, plan.column("suite_digest")[0].as_py()):
-                return plan
-    return schema.arrow_schema(schema.PLANS).empty_table()
+                return plan.select([column.name for column in columns])
+    return schema.arrow_schema(columns).empty_table()
 
 
 def text(reader: Reader, suite: str) -> str | None:
@@ -80,10 +90,11 @@ def text(reader: Reader, suite: str) -> str | None:
         return None
 
 
-def table(reader: Reader) -> pa.Table:
+def table(reader: Reader, columns: tuple[schema.Column, ...] = schema.PLANS) -> pa.Table:
     """The latest plan of every suite, one row per cell."""
-    empty = schema.arrow_schema(schema.PLANS).empty_table()
-    return pa.concat_tables([empty, *(latest(reader, suite) for suite in suites(reader))])
+    empty = schema.arrow_schema(columns).empty_table()
+    found = (latest(reader, suite, columns=columns) for suite in suites(reader))
+    return pa.concat_tables([empty, *found])
 
 
 def _table(rows: Sequence[PlanRow], number: int, overrides: Sequence[str]) -> pa.Table:

@@ -12,13 +12,14 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from results import generations, schema
+from results import generations, ordering, schema
 from results.checks import check_rows
 from results.errors import StoreError
 from results.files import UNREADABLE, read_parquet
@@ -27,10 +28,10 @@ Key = tuple[str, int]
 """run_id and number of an attempt."""
 
 T = TypeVar("T")
-_KEYS = ("run_id", "attempt")
 _NAMED = re.compile(r"([A-Za-z0-9_-]+)\.([1-9][0-9]*)\.(?:json|parquet)")
 _EPOCHS_NAMED = re.compile(r"([A-Za-z0-9_-]+)\.([1-9][0-9]*)\.[0-9a-f]+\.parquet")
-_ORDER = [("run_id", "ascending"), ("attempt", "ascending")]
+_PART, _THREADS = 64, min(4, os.cpu_count() or 1)
+"""So many files are read by a thread in one go."""
 
 
 class _Pass(threading.local):
@@ -58,9 +59,17 @@ class Reader:
         """Every attempt, ordered by run and number. `columns` include run_id and attempt."""
         return self._steadily(lambda: self._attempts(columns))
 
-    def epochs(self) -> pa.Table:
-        """Every epoch of every attempt that is committed, ordered by run and attempt."""
-        return self._steadily(self._epochs)
+    def epochs(
+        self,
+        columns: tuple[schema.Column, ...] = schema.EPOCHS,
+        *,
+        attempts: pa.Table | None = None,
+    ) -> pa.Table:
+        """Every epoch of every committed attempt, ordered by run and attempt; `columns` as above.
+
+        `attempts`, where they were read already, save reading which epochs there are.
+        """
+        return self._steadily(lambda: self._epochs(columns, attempts))
 
     def closed(self) -> set[Key]:
         """The attempts that are closed, whether their rows can be read or not."""
@@ -75,7 +84,7 @@ class Reader:
         """run_id, attempt and status of what the newest generation covers; read once per generation."""
         newest = next(iter(generations.numbers(self.path)), 0)
         if self._packed_keys is None or self._packed_keys[0] != newest:
-            wanted = tuple(c for c in schema.ATTEMPTS if c.name in (*_KEYS, "status"))
+            wanted = tuple(c for c in schema.ATTEMPTS if c.name in (*ordering.KEYS, "status"))
             self._packed_keys = newest, self._steadily(lambda: self.packed("attempts", wanted))
         return self._packed_keys[1]
 
@@ -113,25 +122,26 @@ class Reader:
         return schema.arrow_schema(columns).empty_table()
 
     def _attempts(self, columns: tuple[schema.Column, ...]) -> pa.Table:
-        names = sorted(self.names("attempts"))
+        folder = self.path / "attempts"
+        named = {name: key_of(name) for name in sorted(self.names("attempts"))}
         base = self.packed("attempts", columns)
-        covered = keys_of(base)
-        fresh = [(self.path / "attempts" / n, None) for n in names if key_of(n) not in covered]
-        tables = [base, *self.good("attempts", columns, fresh)]
-        return pa.concat_tables(tables).combine_chunks().sort_by(_ORDER)
+        ids = pa.array({key[0] for key in named.values() if key}, type=pa.string())
+        covered = keys_of(base.filter(pc.is_in(base.column("run_id"), value_set=ids)))
+        fresh = [(folder / name, None) for name, key in named.items() if key not in covered]
+        return ordering.merged(base, list(self.good("attempts", columns, fresh)))
 
-    def _epochs(self) -> pa.Table:
-        wanted = ("epochs_file", "epochs_digest")
-        rows = self._attempts(tuple(c for c in schema.ATTEMPTS if c.name in _KEYS + wanted))
-        base = self.packed("epochs", schema.EPOCHS)
-        covered = keys_of(base)
+    def _epochs(self, columns: tuple[schema.Column, ...], rows: pa.Table | None) -> pa.Table:
+        wanted = (*ordering.KEYS, "epochs_file", "epochs_digest")
+        if rows is None:
+            rows = self._attempts(tuple(c for c in schema.ATTEMPTS if c.name in wanted))
+        base = self.packed("epochs", columns)
+        uncovered = pc.invert(ordering.among(rows, ordering.distinct(base)))
         fresh = [
             (self.path / "epochs" / PurePosixPath(row["epochs_file"]).name, row["epochs_digest"])
-            for row in rows.to_pylist()
-            if row["epochs_file"] and (row["run_id"], row["attempt"]) not in covered
+            for row in rows.filter(uncovered).select(wanted).to_pylist()
+            if row["epochs_file"]
         ]
-        tables = [base, *self.good("epochs", schema.EPOCHS, fresh)]
-        return pa.concat_tables(tables).combine_chunks().sort_by(_ORDER)
+        return ordering.merged(base, list(self.good("epochs", columns, fresh)))
 
     def _steadily(self, read: Callable[[], T]) -> T:
         """What `read` gives, again where files vanished because another process removed them."""
@@ -166,13 +176,11 @@ class Reader:
         files: Iterable[tuple[Path, str | None]],
     ) -> Iterator[pa.Table]:
         """The tables of the files, given with their digests, that hold what their names say."""
-        for path, digest in files:
-            try:
-                table, version = read_parquet(path, name, columns, digest)
-                check_rows(path, name, table)
-            except UNREADABLE as error:
-                self.note(path, error)
+        for path, found in _read_all(name, columns, list(files)):
+            if isinstance(found, Exception):
+                self.note(path, found)
             else:
+                table, version = found
                 self.bad.pop(path, None)
                 self.version = max(self.version, version)
                 yield table
@@ -202,6 +210,32 @@ class Reader:
             self._pass.vanished.add(path)
 
 
+def _read_all(
+    name: str, columns: tuple[schema.Column, ...], files: list[tuple[Path, str | None]]
+) -> Iterator[tuple[Path, tuple[pa.Table, int] | Exception]]:
+    """Each file, in order, with its table and schema version, or with what is wrong with it."""
+
+    def read(part: list[tuple[Path, str | None]]) -> list[tuple[Path, Any]]:
+        found: list[tuple[Path, Any]] = []
+        for path, digest in part:
+            try:
+                table, version = read_parquet(path, name, columns, digest)
+                check_rows(path, name, table)
+                found.append((path, (table, version)))
+            except UNREADABLE as error:
+                found.append((path, error))
+        return found
+
+    if len(files) <= _PART:
+        yield from read(files)
+        return
+    # File by file, threads would wait for one another more than they would save.
+    parts = [files[start : start + _PART] for start in range(0, len(files), _PART)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for found in pool.map(read, parts):
+            yield from found
+
+
 def key_of(name: str) -> Key | None:
     """The attempt whose file in claims, attempts or decisions has this name."""
     named = _NAMED.fullmatch(name)
@@ -216,4 +250,4 @@ def epochs_key_of(name: str) -> Key | None:
 
 def keys_of(table: pa.Table) -> set[Key]:
     """The attempts that the rows of a table belong to."""
-    return set(zip(*(table.column(name).to_pylist() for name in _KEYS), strict=True))
+    return set(zip(*(table.column(name).to_pylist() for name in ordering.KEYS), strict=True))

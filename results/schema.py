@@ -7,6 +7,7 @@ versions read with nulls.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple, get_args
 
 import pyarrow as pa
@@ -206,6 +207,14 @@ PLANS = (
 
 VIEWS = {"runs": RUNS, "attempts": ATTEMPTS, "epochs": EPOCHS, "plans": PLANS}
 """What SQL can select from."""
+
+
+def chosen(
+    table: tuple[Column, ...], keys: Collection[str], names: Iterable[str] | None
+) -> tuple[Column, ...]:
+    """The columns of a table that are keys or named; all where None is given."""
+    wanted = None if names is None else {*keys, *names}
+    return tuple(column for column in table if wanted is None or column.name in wanted)
 
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Protocol
 
 from results.lease import Observer
 from results.store import Store
-
-
-class HasStatus(Protocol):
-    """What is known of a run that was attempted."""
-
-    @property
-    def status(self) -> str:
-        """Of its first success, else of its latest attempt."""
 
 
 def running(store: Store) -> set[str]:
@@ -25,10 +16,10 @@ def running(store: Store) -> set[str]:
     return {run_id for run_id, claim in claims.items() if claim.get("lease") in living}
 
 
-def of(run_id: str | None, states: Mapping[str, HasStatus], in_hand: Collection[str]) -> str:
+def of(run_id: str | None, statuses: Mapping[str, str], in_hand: Collection[str]) -> str:
     """A planned run's status; a final run without an identity waits for its selection."""
     if run_id is None:
         return "waiting"
     if run_id in in_hand:
         return "running"
-    return states[run_id].status if run_id in states else "queued"
+    return statuses.get(run_id, "queued")

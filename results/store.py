@@ -51,6 +51,7 @@ from results.reading import Key, Reader, key_of
 from results.record import Attempt, Epoch, PlanRow, from_row, to_table
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd
 
 _STATUS = tuple(c for c in schema.ATTEMPTS if c.name in ("run_id", "attempt", "status"))
@@ -206,23 +207,26 @@ class Store:
     def attempts(self, columns: Iterable[str] | None = None) -> pa.Table:
         """Every attempt, ordered by run and number; all columns or those named."""
         keys = ("run_id", "attempt", "status")
-        wanted: tuple[schema.Column, ...] = schema.ATTEMPTS
-        if columns is not None:
-            names = {*keys, *columns}
-            wanted = tuple(column for column in schema.ATTEMPTS if column.name in names)
-        return self._reader.attempts(wanted)
+        return self._reader.attempts(schema.chosen(schema.ATTEMPTS, keys, columns))
 
-    def epochs(self) -> pa.Table:
-        """Every epoch of every attempt that is committed."""
-        return self._reader.epochs()
+    def epochs(
+        self, columns: Iterable[str] | None = None, *, attempts: pa.Table | None = None
+    ) -> pa.Table:
+        """Every epoch of every committed attempt; all columns or run_id, attempt and those named.
+
+        `attempts` saves reading again which there are: a table of them with `epochs_file` and
+        `epochs_digest`.
+        """
+        wanted = schema.chosen(schema.EPOCHS, ("run_id", "attempt"), columns)
+        return self._reader.epochs(wanted, attempts=attempts)
 
     def runs(self, columns: Iterable[str] | None = None) -> pa.Table:
         """One row per run: its first success, else its latest attempt; columns as in `attempts`."""
         return views.runs_of(self.attempts(columns))
 
-    def plans_table(self) -> pa.Table:
-        """The latest plan of every suite, one row per cell."""
-        return plans.table(self._reader)
+    def plans_table(self, columns: Iterable[str] | None = None) -> pa.Table:
+        """The latest plan of every suite, one row per cell; all columns or suite and those named."""
+        return plans.table(self._reader, schema.chosen(schema.PLANS, ("suite",), columns))
 
     def plans(self) -> list[str]:
         """The suites that have a plan."""
@@ -239,26 +243,26 @@ class Store:
 
     def states(self) -> dict[str, RunState]:
         """How every run stands that was attempted."""
-        attempts = self.attempts(["failure_kind", "error"])
-        numbers, statuses, kinds, errors = (
-            attempts.column(name).to_pylist()
-            for name in ("attempt", "status", "failure_kind", "error")
+        names = ("attempt", "status", "failure_kind", "error")
+        attempts = self.attempts(names)
+        index, counts = views.standings(attempts)
+        standing = attempts.take(index)
+        rows = zip(
+            *(standing.column(name).to_pylist() for name in ("run_id", *names)),
+            counts.to_pylist(),
+            strict=True,
         )
         return {
             run_id: RunState(
-                status=statuses[row.index],
-                attempt=numbers[row.index],
-                attempts=row.attempts,
-                failure_kind=kinds[row.index],
-                error=errors[row.index],
+                status=status, attempt=number, attempts=count, failure_kind=kind, error=error
             )
-            for run_id, row in views.standings(attempts).items()
+            for run_id, number, status, kind, error, count in rows
         }
 
     def open_claims(self) -> dict[str, dict[str, Any]]:
         """The latest claim of every run whose attempt is not closed, as it was given to `claim`."""
         names = sorted(self._reader.names("claims"))
-        closed = self._reader.closed()
+        closed = self._reader.closed() if names else set()
         claims: dict[str, dict[str, Any]] = {}
         for name in names:
             if key_of(name) in closed:
@@ -295,7 +299,7 @@ class Store:
         return {(held["run_id"], held["attempt"]): held for held in found if held}
 
     def runs_frame(self) -> pd.DataFrame:
-        """`runs()` as a data frame: integers and flags stay nullable, maps are dicts."""
+        """`runs()` for pandas: integers and flags stay nullable, maps are dicts."""
         import pandas as pd
 
         nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
@@ -303,6 +307,14 @@ class Store:
             types_mapper=nullable.get, maps_as_pydicts="strict"
         )
         return frame
+
+    def relation(
+        self, view: str, connection: duckdb.DuckDBPyConnection | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """`runs`, `attempts`, `epochs` or `plans` for DuckDB; see `results.query.relation`."""
+        from results.query import relation
+
+        return relation(self, view, connection)
 
 
 def _same(held: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:

@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from results.schema import RUNS, arrow_schema
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Which of a run's attempts stands for it."""
+def standings(attempts: pa.Table) -> tuple[pa.Array, pa.Array]:
+    """For each run, ordered by run_id: the row of its first success, else of its latest attempt.
 
-    index: int
-    """Row in the table of attempts."""
-    attempts: int
-    """How many attempts the run has."""
-
-
-def standings(attempts: pa.Table) -> dict[str, Standing]:
-    """For each run its first success, else its latest attempt. Needs run_id, attempt and status."""
-    best: dict[str, tuple[tuple[bool, int], int]] = {}
-    counts: dict[str, int] = {}
-    run_ids: Sequence[str] = attempts.column("run_id").to_pylist()
-    numbers: Sequence[int] = attempts.column("attempt").to_pylist()
-    statuses: Sequence[str] = attempts.column("status").to_pylist()
-    for index, (run_id, n, status) in enumerate(zip(run_ids, numbers, statuses, strict=True)):
-        counts[run_id] = counts.get(run_id, 0) + 1
-        success = status == "succeeded"
-        rank = (success, -n if success else n)
-        if run_id not in best or rank > best[run_id][0]:
-            best[run_id] = rank, index
-    return {run_id: Standing(best[run_id][1], counts[run_id]) for run_id in sorted(best)}
+    And how many attempts the run has. `attempts` has the columns run_id, attempt and status.
+    """
+    runs = attempts.column("run_id").combine_chunks().dictionary_encode()
+    by_name = pc.sort_indices(runs.dictionary).to_numpy().astype(np.int64)
+    place = np.empty_like(by_name)
+    place[by_name] = np.arange(len(by_name))
+    run = place[runs.indices.to_numpy()]
+    number = attempts.column("attempt").to_numpy()
+    success = pc.equal(attempts.column("status"), "succeeded").to_numpy()
+    order = np.lexsort((np.where(success, -number, number), success, run))
+    last = np.flatnonzero(np.diff(run[order], append=len(by_name)))
+    return pa.array(order[last]), pa.array(np.diff(last, prepend=-1))
 
 
 def runs_of(attempts: pa.Table) -> pa.Table:
     """The view `runs`, ordered by run_id, with those of its columns that `attempts` has."""
-    standing = standings(attempts).values()
-    chosen = attempts.take(pa.array([row.index for row in standing], type=pa.int64()))
-    counts = pa.array([row.attempts for row in standing], type=pa.int64())
+    index, counts = standings(attempts)
     shown = tuple(column for column in RUNS[:-1] if column.name in attempts.column_names)
-    arrays = [*(chosen.column(column.name) for column in shown), counts]
-    return pa.Table.from_arrays(arrays, schema=arrow_schema((*shown, RUNS[-1])))
+    chosen = attempts.select([column.name for column in shown]).take(index)
+    return pa.Table.from_arrays([*chosen.columns, counts], schema=arrow_schema((*shown, RUNS[-1])))

@@ -60,16 +60,22 @@ def status(
     from results.store import Store
 
     opened = Store.open(store.resolve())
-    states, running = opened.states(), standing.running(opened)
+    runs, running = opened.runs(["status"]), standing.running(opened)
+    columns = (runs.column(name).to_pylist() for name in ("run_id", "status"))
+    statuses = dict(zip(*columns, strict=True))
+    plans = opened.plans_table(["run_id"])
+    planned: dict[str, list[str | None]] = {}
+    for name, run_id in zip(
+        *(plans.column(c).to_pylist() for c in plans.column_names), strict=True
+    ):
+        planned.setdefault(name, []).append(run_id)
+    if suite is not None and suite not in planned:
+        fail(f"no suite {suite!r} in {store}; known: {', '.join(opened.plans())}", ExitCode.USAGE)
     rows = []
-    for name in [suite] if suite else opened.plans():
-        planned = opened.plan(name)
-        if not planned:
-            fail(
-                f"no suite {name!r} in {store}; known: {', '.join(opened.plans())}", ExitCode.USAGE
-            )
-        counts = Counter(standing.of(row.run_id, states, running) for row in planned)
-        rows.append({"suite": name, "runs": len(planned), **counts})
+    for name, run_ids in planned.items():
+        if suite in (None, name):
+            counts = Counter(standing.of(run_id, statuses, running) for run_id in run_ids)
+            rows.append({"suite": name, "runs": len(run_ids), **counts})
     if as_json:
         echo_json(rows)
         return

@@ -154,14 +154,12 @@ def safe(text: str) -> str:
 
 def _rows(attempts: pa.Table, wanted: Mapping[str, PlanRow]) -> dict[str, dict[str, Any]]:
     """For each wanted run the row that stands for it."""
-    standing = {k: at for k, at in views.standings(attempts).items() if k in wanted}
-    chosen = attempts.take(pa.array([at.index for at in standing.values()], type=pa.int64()))
+    index, counts = views.standings(attempts)
     columns = [*(column.name for column in schema.RUNS if column.name != "attempts"), "attempt"]
-    rows = chosen.select(columns).to_pylist(maps_as_pydicts="strict")
-    return {
-        row["run_id"]: row | {"attempts": at.attempts}
-        for row, at in zip(rows, standing.values(), strict=True)
-    }
+    standing = attempts.select(columns).take(index).append_column("attempts", counts)
+    chosen = pc.is_in(standing.column("run_id"), value_set=pa.array(list(wanted), type=pa.string()))
+    rows = standing.filter(chosen).to_pylist(maps_as_pydicts="strict")
+    return {row["run_id"]: row for row in rows}
 
 
 def _curves(epochs: pa.Table, attempt_of: Mapping[str, int]) -> dict[str, pa.Table]:

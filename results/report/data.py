@@ -156,10 +156,10 @@ def read(
         run_id: next((row for row in of_run if row["status"] == "succeeded"), of_run[-1])
         for run_id, of_run in rows.items()
     }
-    states = {run_id: _State(row["status"]) for run_id, row in chosen.items()}
+    attempted = {run_id: row["status"] for run_id, row in chosen.items()}
     curves = _curves(store.epochs(), {run_id: row["attempt"] for run_id, row in chosen.items()})
     decisions = {key: held.get("reason") for key, held in store.decisions().items()}
-    statuses = [standing.of(cell.run_id, states, in_hand) for cell in cells]
+    statuses = [standing.of(cell.run_id, attempted, in_hand) for cell in cells]
     runs: dict[str, Run] = {}
     for cell, status in zip(cells, statuses, strict=True):
         key = cell.run_id or f"waiting {cell.position}"
@@ -201,11 +201,6 @@ def read(
         ),
         provenance=provenance or {},
     )
-
-
-@dataclass(frozen=True)
-class _State:
-    status: str
 
 
 def _score(row: Mapping[str, Any], metric: str) -> float | None:

@@ -8,20 +8,14 @@ hold makes the command fail.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from tests.bench import overhead, steps
+from tests.bench import overhead, report, steps
 
 BENCHES: tuple[Callable[[], list[dict[str, Any]]], ...] = (
     overhead.start_up,
@@ -35,44 +29,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     out = parser.parse_args().out.resolve()
     rows = [row for bench in BENCHES for row in bench()]
-    for row in rows:
-        ours, reference = row["ours"], row["reference"]
-        row["ratio"] = None if reference is None else ours / reference
-        row["holds"] = None if row["bar"] is None else ours <= row["bar"]
+    held = report.judge(rows)
     step_rows = steps.quick()
-    report = {
-        "rows": rows,
-        "steps": [asdict(row) for row in step_rows],
-        "machine": {
-            "cpu": platform.machine(),
-            "cores": os.cpu_count(),
-            "system": platform.system(),
-        },
-        "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("peftgrid", "ray", "torch", "timm", "peft")
-        },
-    }
-    out.write_text(json.dumps(report, indent=1) + "\n")
-    _show(rows)
+    told = {"rows": rows, "steps": [asdict(row) for row in step_rows], **report.surroundings()}
+    out.write_text(json.dumps(told, indent=1) + "\n")
+    report.show(rows)
     steps.show(step_rows)
-    return int(any(row["holds"] is False for row in rows))
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    table = Table("figure", "unit", "ours", "compared with", "ratio", "bar", "holds")
-    for row in rows:
-        reference = f"{row['reference_name']}: {row['reference']:.4g}" if row["reference"] else "-"
-        table.add_row(
-            row["name"],
-            row["unit"],
-            f"{row['ours']:.4g}",
-            reference,
-            "-" if row["ratio"] is None else f"{row['ratio']:.2f}",
-            "-" if row["bar"] is None else f"{row['bar']:g}",
-            {None: "-", True: "yes", False: "NO"}[row["holds"]],
-        )
-    Console().print(table)
+    return int(not held)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
 """SQL answers, and everything that is not one harmless SELECT is refused."""
 
 import json
+import random
 import time
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import results
+from results import reading, schema
 from results.formats import format_table
 from results.query import QueryError, query
 from results.record import Epoch
+from results.store import StoreError
 
 
 @pytest.fixture
@@ -63,6 +68,15 @@ def test_common_table_expressions_and_catalogue(full):
         "call pragma_version()",
         "export database '{out}'",
         "prepare p as select 1",
+        "update runs set seed = 1",
+        "delete from runs",
+        "drop view runs",
+        "explain analyze create table t as select 1",
+        "force install httpfs from community",
+        "load '{out}'",
+        "copy (select 1) to '{out}' (format parquet)",
+        "copy (from runs) to '{store}/attempts/forged.1.parquet' (format parquet)",
+        "from runs; install httpfs",
         "",
         "-- nothing",
     ],
@@ -70,8 +84,9 @@ def test_common_table_expressions_and_catalogue(full):
 def test_anything_but_one_select_is_refused(full, tmp_path, sql):
     out = tmp_path / "out"
     with pytest.raises(QueryError, match="allowed: exactly one SELECT"):
-        query(full, sql.format(out=out))
+        query(full, sql.format(out=out, store=full.path))
     assert not out.exists()
+    assert not (full.path / "attempts" / "forged.1.parquet").exists()
 
 
 @pytest.mark.parametrize(
@@ -86,6 +101,13 @@ def test_anything_but_one_select_is_refused(full, tmp_path, sql):
         "select * from glob('/etc/*')",
         "select * from query('copy runs to ''{out}''')",
         "select * from sniff_csv('/etc/passwd')",
+        "select * from parquet_metadata('{store}/attempts/run0.1.parquet')",
+        "select * from read_json('{store}/store.json')",
+        "select * from read_blob('{store}/store.json')",
+        "from '{store}/store.json'",
+        "select * from parquet_scan(['{store}/attempts/run0.1.parquet'])",
+        "select * from query_table('/etc/passwd')",
+        "select getenv('HOME')",
         "with w as (insert into runs select * from runs returning *) select * from w",
     ],
 )
@@ -101,6 +123,71 @@ def test_python_variables_are_out_of_reach(full, monkeypatch):
     monkeypatch.setattr("results.query.secret", pa.table({"x": [1]}), raising=False)
     with pytest.raises(QueryError, match="secret does not exist"):
         query(full, "select * from secret")
+
+
+@pytest.mark.parametrize(
+    ("sql", "columns"),
+    [
+        ("select seed from runs", {"seed"}),
+        ("select avg(seed) from runs where method = 'lora'", {"seed", "method"}),
+        ("select count(*) from runs where method in ('lora', 'vera') or rank is null", None),
+        ("select max(top1) from epochs join runs using (run_id)", {"top1"}),
+        ("select attempts from runs order by attempts", set()),
+        ("select metrics['x/y'] from attempts where test_top1 > 0.1", {"metrics", "test_top1"}),
+    ],
+)
+def test_only_the_columns_in_use_are_read(full, monkeypatch, sql, columns):
+    read, seen = reading.read_parquet, set()
+
+    def noting(path, name, wanted, *rest):
+        seen.update(column.name for column in wanted)
+        return read(path, name, wanted, *rest)
+
+    monkeypatch.setattr(reading, "read_parquet", noting)
+    query(full, sql)
+    always = {"run_id", "attempt", "status", "epochs_file", "epochs_digest"}
+    assert seen - always == ({"method", "rank"} if columns is None else columns)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "from runs order by run_id",
+        "select * exclude (spec), seed + 1 from attempts order by run_id",
+        "select r from runs r order by run_id",
+        "select count(*) from runs natural join attempts",
+        "select columns('.*_top1') from runs order by run_id",
+        "summarize runs",
+        "select test_top1, test_nll from runs where test_nll > 1 order by run_id",
+        "select run_id from runs where test_nll = 'nan' or failure_kind is not null order by 1",
+        "select a.run_id, b.seed from runs a join runs b on a.seed < b.seed order by all",
+        "select run_id from runs where not adapted or seed not in (1, 2) order by 1",
+        "select run_id from runs where ended_at > '2026-01-01' and method like 'l%'",
+        "select run_id, (select max(top1) from epochs e where e.run_id = r.run_id) from runs r order by 1",
+        "select epoch, count(*), max(metrics['loss']) from epochs group by all order by all",
+        "select * from plans where axes['seed'] is null and overrides = '[]'",
+        "select status, attempts from runs where run_id = 'run4'",
+    ],
+)
+def test_answers_are_those_of_duckdb_over_whole_tables(full, attempt, sql):
+    full.commit(attempt("run3", metrics={"test/nll": float("nan"), "test/top1": 0.5}, adapted=True))
+    full.commit(attempt("run4", status="failed", failure_kind="unknown"))
+    full.commit(attempt("run4", 2, status="stopped", seed=7))
+    with duckdb.connect() as plain:
+        for name in schema.VIEWS:
+            table = full.plans_table() if name == "plans" else getattr(full, name)()
+            plain.register(f"_{name}", table)
+            plain.execute(f"create table {name} as from _{name}")
+        expected = plain.sql(sql).to_arrow_table()
+    assert repr(query(full, sql).to_pylist()) == repr(expected.to_pylist())
+    full.compact()
+    assert repr(query(full, sql).to_pylist()) == repr(expected.to_pylist())
+
+
+def test_a_damaged_store_is_told_as_such(full):
+    (full.path / "attempts").rename(full.path / "elsewhere")
+    with pytest.raises(StoreError, match="attempts: cannot be read"):
+        query(full, "select * from runs")
 
 
 def test_errors_pass_the_hint_through(full):
@@ -136,6 +223,55 @@ def test_times_are_utc(store, attempt):
     (row,) = query(store, "select started_at, started_at::text t from runs").to_pylist()
     assert row["started_at"] == datetime(2026, 1, 1, 22, tzinfo=UTC)
     assert row["t"] == "2026-01-01 22:00:00+00"
+
+
+def test_a_column_that_turns_out_damaged_leaves_out_its_rows_and_is_named(
+    store, attempt, monkeypatch
+):
+    letters = random.Random(0)
+    store.commit(attempt(spec="".join(chr(letters.randrange(33, 127)) for _ in range(400))))
+    store.compact()
+    (store.path / "attempts" / "run1.1.parquet").unlink()
+    (path,) = (store.path / "tables").glob("attempts-1.*")
+    group = pq.read_metadata(path).row_group(0)
+    chunks = [group.column(index) for index in range(group.num_columns)]
+    (chunk,) = (each for each in chunks if each.path_in_schema == "spec")
+    data = bytearray(path.read_bytes())
+    data[chunk.dictionary_page_offset + 200] ^= 1
+    path.write_bytes(data)
+    monkeypatch.setattr("results.generations.Parts.check", lambda self, part: None)
+    assert len(query(store, "select run_id from runs")) == 1
+    assert store.bad_files == []
+    assert len(query(store, "select run_id, spec from runs")) == 0
+    assert [bad for bad, _ in store.bad_files] == [path]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_relation_goes_on_in_duckdb(full, own):
+    with duckdb.connect() as connection:
+        runs = results.open(full.path).relation("runs", connection if own else None)
+        best = runs.filter("test_top1 > 0.3").aggregate("method, avg(test_top1) mean, count(*) n")
+        assert best.fetchall() == [("lora", 0.625, 2)]
+        assert runs.columns == [column.name for column in schema.RUNS]
+        if own:
+            connection.execute("create table mine as select 'lora' as method")
+            joined = runs.join(connection.table("mine"), "method").aggregate("count(*)")
+            assert joined.fetchall() == [(2,)]
+
+
+def test_a_relation_shows_one_moment(full, attempt):
+    runs = full.relation("runs")
+    assert runs.aggregate("count(*)").fetchall() == [(3,)]
+    full.commit(attempt("run9", seed=1))
+    assert runs.aggregate("count(*), sum(seed), count(best_epoch)").fetchall() == [(3, 3, 0)]
+    assert full.relation("runs").aggregate("count(*)").fetchall() == [(4,)]
+
+
+def test_a_relation_of_its_own_connection_reaches_no_file_and_an_unknown_view_is_named(full):
+    with pytest.raises(duckdb.Error, match="file system operations are disabled"):
+        full.relation("runs").query("runs", "select * from read_text('/etc/passwd')").fetchall()
+    with pytest.raises(QueryError, match="'tables' given, allowed: runs, attempts, epochs, plans"):
+        full.relation("tables")
 
 
 def test_formats(full):

@@ -1,0 +1,61 @@
+"""The table of a benchmark: whether bars hold, and on what it was measured."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = ("peftgrid", "ray", "torch", "timm", "peft", "duckdb", "pyarrow", "pandas", "numpy")
+
+
+def judge(rows: list[dict[str, Any]]) -> bool:
+    """Fill in each row's ratio and whether its bar holds; True where none is missed."""
+    for row in rows:
+        ours, reference = row["ours"], row["reference"]
+        row["ratio"] = None if reference is None else ours / reference
+        row["holds"] = None if row["bar"] is None else ours <= row["bar"]
+    return not any(row["holds"] is False for row in rows)
+
+
+def surroundings() -> dict[str, Any]:
+    """The machine and the versions."""
+    return {
+        "machine": {
+            "cpu": platform.machine(),
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+        },
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print the rows as a table."""
+    table = Table("figure", "unit", "ours", "compared with", "ratio", "bar", "holds")
+    for row in rows:
+        reference = f"{row['reference_name']}: {row['reference']:.4g}" if row["reference"] else "-"
+        table.add_row(
+            row["name"],
+            row["unit"],
+            f"{row['ours']:.4g}",
+            reference,
+            "-" if row["ratio"] is None else f"{row['ratio']:.2f}",
+            "-" if row["bar"] is None else f"{row['bar']:g}",
+            {None: "-", True: "yes", False: "NO"}[row["holds"]],
+        )
+    Console().print(table)
+
+
+def alone(bench: Callable[[], list[dict[str, Any]]]) -> int:
+    """Run one benchmark and print its table; 1 if a bar does not hold."""
+    rows = bench()
+    held = judge(rows)
+    show(rows)
+    Console().print(surroundings())
+    return int(not held)
