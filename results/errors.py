@@ -4,6 +4,7 @@ Exception
 |- StoreError       the store's folder or its files: missing, not ours, not writable, disk full
 |- QueryError       a refused, wrong or too expensive SQL statement
 |- TableError       a leaderboard or comparison that cannot be made, or would average what must not be
+|- FigureError      a figure that cannot be drawn without misleading its reader, or not be written
 |- ExportError      an export of nothing, to nowhere, or by a package that is not installed
 `- SelectionError   no candidate can be selected
 """
@@ -19,6 +20,10 @@ class QueryError(Exception):
 
 class TableError(Exception):
     """A table or comparison that cannot be made without misleading its reader."""
+
+
+class FigureError(Exception):
+    """A figure that cannot be made; the message says what is allowed."""
 
 
 class ExportError(Exception):

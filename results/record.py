@@ -189,3 +189,15 @@ def _plain(record: Any) -> dict[str, Any]:
     row = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
     # Arrow takes a map as pairs; sorted, so that equal rows are equal bytes.
     return {k: sorted(v.items()) if isinstance(v, Mapping) else v for k, v in row.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latest:
+    """How the latest attempt at a run stands."""
+
+    number: int
+    """0 where there is none yet."""
+    claim: dict[str, Any] | None
+    """What `claim` was given; None where the attempt is closed, or its claim cannot be read."""
+    succeeded: bool
+    """Whether any attempt succeeded: then the run is done."""

@@ -49,6 +49,7 @@ from results.files import (
 from results.folder import open_folder
 from results.reading import Key, Reader, key_of
 from results.record import Attempt, Epoch, PlanRow, from_row, to_table
+from results.record import Latest as Latest
 
 if TYPE_CHECKING:
     import duckdb
@@ -67,18 +68,6 @@ class RunState:
     attempts: int
     failure_kind: str | None
     error: str | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Latest:
-    """How the latest attempt at a run stands."""
-
-    number: int
-    """0 where there is none yet."""
-    claim: dict[str, Any] | None
-    """What `claim` was given; None where the attempt is closed, or its claim cannot be read."""
-    succeeded: bool
-    """Whether any attempt succeeded: then the run is done."""
 
 
 class Store:
