@@ -29,7 +29,7 @@ quickstart: install  ## run the quickstart suite and show its leaderboard
 test: install  ## all tests that fit into a few minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not faults and not browser"
 
-test-slow: install  ## the tests that compile C++ code or make a database
+test-slow: install  ## the tests that take ten seconds to a minute each
 	$(BIN)/python -m pytest -m slow
 
 test-browser: install  ## open a report in headless Chromium; needs `pip install playwright` and a chromium

@@ -17,6 +17,7 @@ from torch.nn import functional
 from adapters.backbones import _pretrain_tiny, vit_tiny_fashion
 from adapters.checkpoint import digest
 from adapters.data import digits
+from adapters.inject import anatomy_of
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,7 @@ def test_the_declared_dims_are_the_models_own(vit):
     parameters = dict(vit.named_parameters())
     biases = [p for name, p in parameters.items() if name.rsplit(".", 1)[-1] == "bias"]
     assert dataclasses.asdict(dims) == {
+        "anatomy": dataclasses.asdict(anatomy_of(vit, 0)),
         "width": vit.embed_dim,
         "depth": len(vit.blocks),
         "heads": block.attn.num_heads,

@@ -10,6 +10,7 @@ import pytest
 from results.query import query
 from results.store import Store
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SECONDS = 10
 

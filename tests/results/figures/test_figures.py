@@ -92,7 +92,7 @@ def test_a_persons_own_matplotlib_settings_change_nothing(study):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("variants", [3, 30])
+@pytest.mark.parametrize("variants", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_no_two_texts_lie_over_each_other(kind, variants, study):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
