@@ -71,6 +71,9 @@ MetricOption = Annotated[
         "--metric", callback=_known_metric, help="What is compared: split/metric, e.g. `test/nll`."
     ),
 ]
+SuiteName = Annotated[
+    str | None, typer.Argument(help="A suite's name; by default all of the store.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DEFAULT_STORE = Path("runs")
 DEFAULT_METRIC = "test/top1"

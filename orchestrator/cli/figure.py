@@ -15,6 +15,7 @@ from orchestrator.cli.app import (
     JsonOption,
     MetricOption,
     StoreOption,
+    SuiteName,
     app,
     echo,
 )
@@ -22,10 +23,6 @@ from results import figures
 
 if TYPE_CHECKING:
     from results.figures._drawing import Picture
-
-SuiteName = Annotated[
-    str | None, typer.Argument(help="A suite's name; by default all of the store.")
-]
 
 
 class Cost(enum.StrEnum):

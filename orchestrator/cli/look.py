@@ -18,6 +18,7 @@ from orchestrator.cli.app import (
     JsonOption,
     MetricOption,
     StoreOption,
+    SuiteName,
     app,
     echo,
     echo_json,
@@ -26,10 +27,6 @@ from orchestrator.cli.app import (
 
 if TYPE_CHECKING:
     from results.schema import Column
-
-SuiteName = Annotated[
-    str | None, typer.Argument(help="A suite's name; by default all of the store.")
-]
 
 
 class TableFormat(enum.StrEnum):

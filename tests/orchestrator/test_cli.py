@@ -1,14 +1,12 @@
 """The command line as a user meets it: what it prints, what it refuses, and its exit codes."""
 
 import json
-import sys
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 
 from orchestrator import rows
-from orchestrator.cli import main
 from orchestrator.cli.start import _exit_code
 from orchestrator.outcome import Outcome
 from orchestrator.plan import make_plan
@@ -24,24 +22,6 @@ methods: [linear, {name: lora, rank: 2}]
 datasets: [{name: shapes_location, train: 48, val: 32, test: 48}]
 seeds: 2
 """
-
-
-@pytest.fixture
-def peftgrid(monkeypatch, capsys, tmp_path):
-    """Run a command in an empty folder; (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["peftgrid", *map(str, words)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture
