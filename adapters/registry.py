@@ -32,6 +32,7 @@ _REQUIRED = {
     "data": ("GROUP", "CLASSES", "DIGEST", "SEMANTICS", "Config", "missing", "load"),
     "backbones": ("INFO", "missing", "create"),
 }
+_FAMILY = ("MEMBERS", "member")
 _HELPERS = {"data": {"contract", "splits"}, "backbones": {"contract"}}
 
 
@@ -72,9 +73,40 @@ def run_check(name: str) -> Callable[[Any, int], None] | None:
     return check
 
 
+@cache
 def dataset(name: str) -> Dataset:
-    """The module of the data set called `name`; UnknownNameError if there is none."""
-    return cast("Dataset", _module("data", name))
+    """The data set called `name`, as in `mnist` or, of a family, `vtab1k/cifar`; else UnknownNameError."""
+    family, slash, member = name.partition("/")
+    module = _module("data", family)
+    if not hasattr(module, "MEMBERS"):
+        if slash:
+            raise UnknownNameError(f"data set {name!r} given, but {family} has no members")
+        return cast("Dataset", module)
+    if not slash:
+        known = ", ".join(f"{family}/{known}" for known in module.MEMBERS) or f"{family}/NAME"
+        raise UnknownNameError(f"data set {name!r} given, allowed: one of its members: {known}")
+    return cast("Dataset", module.member(member))
+
+
+def datasets() -> tuple[str, ...]:
+    """The names of all data sets that are known by name, members of families among them, sorted."""
+    found: list[str] = []
+    for name in names("data"):
+        members = getattr(_module("data", name), "MEMBERS", None)
+        found += [name] if members is None else [f"{name}/{member}" for member in members]
+    return tuple(sorted(found))
+
+
+def classes(name: str, config: Any) -> int:
+    """How many classes the data set has, with these settings of it."""
+    fixed = dataset(name).CLASSES
+    return int(config.classes) if fixed is None else fixed
+
+
+def declared_digest(name: str, config: Any) -> str | None:
+    """The digest that the images of the data set must have; None where nobody declared one."""
+    given: str | None = getattr(config, "digest", None)
+    return dataset(name).DIGEST if given is None else given
 
 
 def backbone(name: str) -> ModuleType:
@@ -87,7 +119,8 @@ def _module(kind: Kind, name: str) -> ModuleType:
     if name not in names(kind):
         raise UnknownNameError(unknown(kind.removesuffix("s"), name, names(kind)))
     module = importlib.import_module(f"adapters.{kind}.{name}")
-    lacking = [attribute for attribute in _REQUIRED[kind] if not hasattr(module, attribute)]
+    wanted = _FAMILY if hasattr(module, "MEMBERS") else _REQUIRED[kind]
+    lacking = [attribute for attribute in wanted if not hasattr(module, attribute)]
     if lacking:
         raise TypeError(f"{module.__file__}: lacks {', '.join(lacking)}, which every entry offers")
     return module

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from adapters import backbones, registry
 from adapters.backbones.contract import BackboneInfo
-from adapters.data.contract import Images
+from adapters.data.contract import Encoded, Part
 from adapters.errors import DataError
 
 T = TypeVar("T")
@@ -83,10 +83,11 @@ class Warm:
                 splits = module.load(config)
             except (ValueError, OSError, ImportError) as error:
                 raise DataError(f"data set {name}: {error}") from error
-            if splits.source_digest != module.DIGEST:
+            declared = registry.declared_digest(name, config)
+            if declared not in (None, splits.source_digest):
                 raise DataError(
                     f"data set {name}: its images have digest {splits.source_digest}, "
-                    f"declared is {module.DIGEST}"
+                    f"declared is {declared}"
                 )
             train, val, test = (
                 self._resize(part, size, mode) for part in (splits.train, splits.val, splits.test)
@@ -95,8 +96,10 @@ class Warm:
 
         return _recent(self._data, (name, config, size, mode), load, self._kept[1])
 
-    def _resize(self, images: Images, size: int, mode: str) -> Pixels:
+    def _resize(self, images: Part, size: int, mode: str) -> Pixels:
         """Squash to `size` x `size`, antialiased, rounded back to 8 bits as a decoded cache holds them."""
+        if isinstance(images, Encoded):
+            raise ValueError("encoded images cannot be decoded yet")
         pixels_N3HW = torch.from_numpy(images.pixels).permute(0, 3, 1, 2)
         if pixels_N3HW.shape[-2:] != (size, size):
             pixels_N3HW = functional.interpolate(

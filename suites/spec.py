@@ -89,7 +89,7 @@ def run_spec(trial: TrialSpec) -> RunSpec:
         "backbone": {"name": info.name, "weights_digest": info.weights_digest},
         "dataset": {
             "name": trial.dataset,
-            "digest": dataset.DIGEST,
+            "digest": registry.declared_digest(trial.dataset, trial.dataset_config),
             "config": _canonical(trial.dataset_config),
         },
         "preprocessing": {
@@ -122,7 +122,7 @@ def run_spec(trial: TrialSpec) -> RunSpec:
 def trainable_params(trial: TrialSpec) -> int:
     """How many elements the run trains, head included, in closed form; no model is built."""
     dims = backbones.describe(trial.backbone).dims
-    head = registry.dataset(trial.dataset).CLASSES * (dims.width + 1)
+    head = registry.classes(trial.dataset, trial.dataset_config) * (dims.width + 1)
     return registry.method(trial.method).count(trial.method_config, dims) + head
 
 

@@ -15,7 +15,7 @@ from results.models import save_model
 def commit_untrained(store, spec, *, change=None):
     """Commit a success of `spec` with its model, which `change` may alter first; return the model."""
     trial = spec.trial()
-    classes = registry.dataset(spec.dataset).CLASSES
+    classes = registry.classes(trial.dataset, trial.dataset_config)
     adapted = build(trial, classes, Warm(torch.device("cpu")))
     if change is not None:
         with torch.no_grad():

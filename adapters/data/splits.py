@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.data.contract import Images, Splits, digest
+from adapters.data.contract import Part, Splits, digest
 from adapters.spec import at_least
 
 _TEST_SEED = 20_000
@@ -43,15 +43,15 @@ class SplitConfig:
             raise ValueError(f"split_seed: {self.split_seed} given, allowed: 0 to {2**32 - 1}")
 
 
-def hold_out(pool: Images, test: int) -> tuple[Images, Images]:
+def hold_out(pool: Part, test: int) -> tuple[Part, Part]:
     """Cut a source's only pool into a train pool and a test pool of `test` images; fixed seed."""
     order = _balanced(pool.labels, np.arange(len(pool)), np.random.RandomState(_TEST_SEED))
     return pool.take(np.sort(order[test:])), pool.take(np.sort(order[:test]))
 
 
 def carve(
-    train_pool: Images,
-    test_pool: Images,
+    train_pool: Part,
+    test_pool: Part,
     config: SplitConfig,
     classes: int,
     blocks: NDArray[np.int64] | None = None,

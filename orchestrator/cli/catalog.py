@@ -53,13 +53,13 @@ def datasets(as_json: JsonOption = False) -> None:
     from adapters import registry
 
     rows = []
-    for name in registry.names("data"):
+    for name in registry.datasets():
         module = registry.dataset(name)
         rows.append(
             {
                 "data set": name,
                 "group": module.GROUP,
-                "classes": str(module.CLASSES),
+                "classes": "" if module.CLASSES is None else str(module.CLASSES),
                 "here": _here(module.missing()),
             }
         )

@@ -131,7 +131,7 @@ def _rows(
     torch.set_num_threads(threads)
     try:
         for spec in specs:
-            classes = registry.dataset(spec.dataset).CLASSES
+            classes = registry.classes(spec.dataset, spec.trial().dataset_config)
             measured = inference_cost(spec.trial(), classes, warm, batch=batch, rounds=rounds)
             yield {
                 "backbone": spec.backbone,

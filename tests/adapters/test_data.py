@@ -23,7 +23,7 @@ from adapters.data.contract import Images
 from adapters.data.splits import SplitConfig, carve, hold_out
 
 
-@pytest.fixture(scope="module", params=registry.names("data"))
+@pytest.fixture(scope="module", params=registry.datasets())
 def dataset(request):
     """Every data set; slow sources are read once, since the digest shows that they are constant."""
     module = registry.dataset(request.param)
