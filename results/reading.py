@@ -12,7 +12,6 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -30,8 +29,6 @@ Key = tuple[str, int]
 T = TypeVar("T")
 _NAMED = re.compile(r"([A-Za-z0-9_-]+)\.([1-9][0-9]*)\.(?:json|parquet)")
 _EPOCHS_NAMED = re.compile(r"([A-Za-z0-9_-]+)\.([1-9][0-9]*)\.[0-9a-f]+\.parquet")
-_PART, _THREADS = 64, min(4, os.cpu_count() or 1)
-"""So many files are read by a thread in one go."""
 
 
 class _Pass(threading.local):
@@ -176,7 +173,7 @@ class Reader:
         files: Iterable[tuple[Path, str | None]],
     ) -> Iterator[pa.Table]:
         """The tables of the files, given with their digests, that hold what their names say."""
-        for path, found in _read_all(name, columns, list(files)):
+        for path, found in _read_all(name, columns, files):
             if isinstance(found, Exception):
                 self.note(path, found)
             else:
@@ -211,29 +208,19 @@ class Reader:
 
 
 def _read_all(
-    name: str, columns: tuple[schema.Column, ...], files: list[tuple[Path, str | None]]
+    name: str, columns: tuple[schema.Column, ...], files: Iterable[tuple[Path, str | None]]
 ) -> Iterator[tuple[Path, tuple[pa.Table, int] | Exception]]:
-    """Each file, in order, with its table and schema version, or with what is wrong with it."""
+    """Each file, in order, with its table and schema version, or with what is wrong with it.
 
-    def read(part: list[tuple[Path, str | None]]) -> list[tuple[Path, Any]]:
-        found: list[tuple[Path, Any]] = []
-        for path, digest in part:
-            try:
-                table, version = read_parquet(path, name, columns, digest)
-                check_rows(path, name, table)
-                found.append((path, (table, version)))
-            except UNREADABLE as error:
-                found.append((path, error))
-        return found
-
-    if len(files) <= _PART:
-        yield from read(files)
-        return
-    # File by file, threads would wait for one another more than they would save.
-    parts = [files[start : start + _PART] for start in range(0, len(files), _PART)]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for found in pool.map(read, parts):
-            yield from found
+    In one thread: several spent longer waiting for one another than they saved.
+    """
+    for path, digest in files:
+        try:
+            table, version = read_parquet(path, name, columns, digest)
+            check_rows(path, name, table)
+            yield path, (table, version)
+        except UNREADABLE as error:
+            yield path, error
 
 
 def key_of(name: str) -> Key | None:

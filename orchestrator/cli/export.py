@@ -51,10 +51,12 @@ def export(
 
     For example: peftgrid export quickstart --to csv --out tables
     """
+    from orchestrator import provenance
     from results.store import Store
 
     opened = Store.open(store.resolve())
-    written = exports.write(opened, suite, to, out, _progress)
+    said = provenance.of_table(opened.path)
+    written = exports.write(opened, suite, to, out, _progress, said)
     for path, reason in opened.bad_files:
         typer.echo(f"peftgrid: set aside {path}: {reason}", err=True)
     if as_json:

@@ -197,11 +197,16 @@ def query(
 
     For example: peftgrid query "SELECT variant, avg(test_top1) FROM runs GROUP BY ALL ORDER BY 2 DESC"
     """
+    from orchestrator import provenance
     from results.formats import format_table
     from results.query import query as run_query
     from results.store import Store
 
-    answer = run_query(Store.open(store.resolve()), sql)
+    opened = Store.open(store.resolve())
+    said = {"query": sql, **provenance.of_table(opened.path)}
+    answer = run_query(opened, sql).replace_schema_metadata(
+        {f"peftgrid.{name}": text for name, text in said.items()}
+    )
     sys.stdout.buffer.write(format_table(answer, form.value))
 
 

@@ -13,7 +13,6 @@ What a target needs is imported inside `export`. Files that start with an unders
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import json
 import pkgutil
@@ -74,13 +73,18 @@ def load(name: str) -> Target:
 
 
 def write(
-    store: Store, suite: str, to: str, out: Path, progress: Progress = lambda runs: runs
+    store: Store,
+    suite: str,
+    to: str,
+    out: Path,
+    progress: Progress = lambda runs: runs,
+    provenance: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Export the attempted runs of a suite's latest plan; what stands in `MANIFEST`.
 
-    `out` is a new or an empty folder. Raises ExportError for anything else, an unknown suite or
-    target, and a suite of which nothing was attempted. Where it fails or is interrupted, what it
-    wrote is removed.
+    `provenance` goes into it: where the runs come from, by name. `out` is a new or an empty folder.
+    Raises ExportError for anything else, an unknown suite or target, and a suite of which nothing was
+    attempted. Where it fails or is interrupted, what it wrote is removed.
     """
     from results.exports._runs import read
 
@@ -96,7 +100,7 @@ def write(
             "runs": number,
             "statuses": Counter(run.row["status"] for run in source.runs),
             "planned": source.planned,
-            "peftgrid": importlib.metadata.version("peftgrid"),
+            **(provenance or {}),
         }
         (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     except OSError as error:

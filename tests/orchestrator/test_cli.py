@@ -4,9 +4,12 @@ import json
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from orchestrator import rows
+from orchestrator.cli import look
 from orchestrator.cli.start import _exit_code
 from orchestrator.outcome import Outcome
 from orchestrator.plan import make_plan
@@ -277,6 +280,16 @@ def test_an_empty_store_answers(peftgrid, tmp_path):
     Store.open(tmp_path / "runs", create=True)
     code, out, _ = peftgrid("query", "SELECT count(*) AS n FROM runs", "--format", "json")
     assert (code, json.loads(out)) == (0, [{"n": 0}])
+
+
+def test_an_answer_in_parquet_says_what_was_asked_of_which_state(tmp_path, capsysbinary):
+    Store.open(tmp_path, create=True)
+    look.query("SELECT count(*) AS n FROM runs", tmp_path, look.QueryFormat.parquet)
+    answer = pq.read_table(pa.BufferReader(capsysbinary.readouterr().out))
+    said = {name.decode(): text.decode() for name, text in answer.schema.metadata.items()}
+    assert said["peftgrid.query"] == "SELECT count(*) AS n FROM runs"
+    assert said["peftgrid.generation"] == "0"
+    assert said["peftgrid.store"] == tmp_path.name
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What holds for every target: what is refused, what is written, what is left behind."""
 
+import importlib.metadata
 import json
 import shutil
 import subprocess
@@ -93,7 +94,17 @@ def test_the_command_says_what_it_wrote_and_what_it_could_not(study, tmp_path, c
 def test_the_command_prints_json_for_machines(study, tmp_path, command):
     out = tmp_path / "out"
     _, said = command("demo", "--to", "csv", "--out", out, "--store", study.path, "--json")
-    assert json.loads(said.out)["runs"] == 3
+    told = json.loads(said.out)
+    assert told["runs"] == 3
+    assert told == json.loads((out / "export.json").read_text())
+
+
+def test_what_was_written_says_where_it_comes_from(study, tmp_path, command):
+    study.compact()
+    command("demo", "--to", "csv", "--out", tmp_path / "out", "--store", study.path)
+    written = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert (written["store"], written["generation"]) == (study.path.name, "1")
+    assert written["peftgrid"] == importlib.metadata.version("peftgrid")
 
 
 @pytest.mark.parametrize(
