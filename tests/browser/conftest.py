@@ -1,24 +1,23 @@
 """A headless Chromium for the tests of this folder, which skip where there is none."""
 
-import shutil
+import contextlib
 
 import pytest
+
+from tests.browser import pictures
 
 
 # Not for the session: while Playwright runs, its event loop stands in the way of other tests' own.
 @pytest.fixture(scope="module")
 def chromium():
-    """The browser: the system's Chromium, else Playwright's own."""
-    reason = "playwright is not installed (pip install playwright)"
-    driver = pytest.importorskip("playwright.sync_api", reason=reason)
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    with driver.sync_playwright() as running:
+    """The browser that also takes the pictures of the docs."""
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with contextlib.ExitStack() as stack:
         try:
-            browser = running.chromium.launch(executable_path=found, args=["--no-sandbox"])
+            browser = stack.enter_context(pictures.chromium(driver))
         except driver.Error as error:
             pytest.skip(f"no Chromium starts here: {str(error).splitlines()[0]}")
         yield browser
-        browser.close()
 
 
 @pytest.fixture

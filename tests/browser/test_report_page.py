@@ -4,11 +4,13 @@ import json
 import re
 
 import pytest
+from PIL import Image, ImageChops
 
 from results.record import Attempt, Epoch, PlanRow
 from results.report import data
 from results.report import page as pages
 from results.store import Store
+from tests.browser import pictures
 from tests.served import served
 
 pytestmark = pytest.mark.browser
@@ -58,13 +60,26 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def opened(page, store, tmp_path):
-    """The page over a file, with nothing asked for but the file."""
+def html(store, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(pages.html(data.read(store, "demo", provenance={"store": "store"})))
-    page.goto(path.as_uri())
+    return path
+
+
+@pytest.fixture
+def opened(page, html):
+    """The page over a file, with nothing asked for but the file."""
+    page.goto(html.as_uri())
     yield page
-    assert {url.partition("#")[0] for url in page.requests} - {"data:,"} == {path.as_uri()}
+    assert {url.partition("#")[0] for url in page.requests} - {"data:,"} == {html.as_uri()}
+
+
+def test_the_pictures_of_the_docs_can_be_taken(chromium, html, tmp_path):
+    taken = [Image.open(path) for path in pictures.take(chromium, html, tmp_path)]
+    assert [image.size for image in taken] == [(pictures.WIDTH, pictures.HEIGHT)] * 3
+    day, night, run = (image.convert("L") for image in taken)
+    assert day.getpixel((5, 400)) > 200 > 80 > night.getpixel((5, 400))
+    assert ImageChops.difference(day, run).getbbox() is not None
 
 
 def names(page, place="#board-body"):
