@@ -19,6 +19,7 @@ import numpy as np
 
 from results import compare_text, stats
 from results._ranking import ALPHA, Ranking, rank
+from results.agreement import Agreement, agree
 from results.errors import TableError as TableError
 from results.formats import printable
 from results.scores import Scores, load
@@ -70,6 +71,8 @@ class Comparison:
     variants: tuple[str, ...]
     pairs: tuple[Pair, ...]
     ranking: Ranking | None
+    agreement: Agreement | None = None
+    """Image by image on one data set, where that was asked for."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """Where the comparison comes from besides suites and metric: store, versions."""
 
@@ -96,10 +99,20 @@ def compare(
     suite: str | None = None,
     *,
     metric: str = "test/top1",
+    images: str | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """Compare variants by the names that `table` shows, or by an unambiguous beginning of them."""
-    return compare_scores(load(store, suite, metric), variants, provenance)
+    """Compare variants by the names that `table` shows, or by an unambiguous beginning of them.
+
+    `images` names a data set on which their stored predictions are compared, too.
+    """
+    scores = load(store, suite, metric)
+    found = compare_scores(scores, variants, provenance)
+    if images is None:
+        return found
+    labels = scores.labels()
+    rows = [labels.index(name) for name in found.variants]
+    return replace(found, agreement=agree(store, scores, rows, images))
 
 
 def compare_scores(

@@ -11,6 +11,7 @@ from results import latex as tex
 from results.render import number, source
 
 if TYPE_CHECKING:
+    from results.agreement import Agreement
     from results.compare import Comparison, Pair
     from results.stats import Interval
 
@@ -27,6 +28,8 @@ def text(comparison: Comparison) -> str:
     parts = [said, legend, formats.aligned(*_grid(comparison))]
     if comparison.ranking:
         parts.append(formats.aligned(*_ranks(comparison)))
+    if comparison.agreement:
+        parts.append(formats.aligned(*_images(comparison)))
     return "\n".join([*parts, "".join(f"{line}\n" for line in _remarks(comparison))])
 
 
@@ -37,6 +40,8 @@ def markdown(comparison: Comparison) -> str:
     parts = [listed, legend, formats.markdown(*_grid(comparison))]
     if comparison.ranking:
         parts.append(formats.markdown(*_ranks(comparison)))
+    if comparison.agreement:
+        parts.append(formats.markdown(*_images(comparison)))
     return "\n".join([*parts, *(f"{_escaped(line)}\n" for line in _remarks(comparison))])
 
 
@@ -54,6 +59,12 @@ def latex(comparison: Comparison) -> str:
             *_ranks(comparison),
             caption=f"{caption}, mean ranks",
             remarks=[comparison.ranking.claim, origin],
+        )
+    if comparison.agreement:
+        made += tex.table(
+            *_images(comparison),
+            caption=f"{', '.join(comparison.suites)}: images of {comparison.agreement.dataset}",
+            remarks=_of_images(comparison.agreement),
         )
     return made
 
@@ -112,6 +123,35 @@ def _ranks(comparison: Comparison) -> tuple[list[str], list[list[str]], list[boo
     )
 
 
+def _images(comparison: Comparison) -> tuple[list[str], list[list[str]], list[bool]]:
+    """A line per pair and seed."""
+    assert comparison.agreement is not None
+    places = {name: number for number, name in enumerate(comparison.variants, start=1)}
+    lines = [
+        [
+            f"({places[test.a]}), ({places[test.b]})",
+            *map(str, (test.seed, test.images, test.only_a, test.only_b)),
+            *map(_p, (test.p, test.p_holm)),
+        ]
+        for test in comparison.agreement.tests
+    ]
+    header = ["models", "seed", "images", "only 1st right", "only 2nd right", "p", "p Holm"]
+    return header, lines, [False] + [True] * 6
+
+
+def _of_images(agreement: Agreement) -> list[str]:
+    """What the lines of `_images` mean, and what the models do together."""
+    rules = ", ".join(f"{top1:.4f} by {rule}" for rule, top1 in agreement.ensembles.items())
+    test = f"models: McNemar's exact test on the images of {agreement.dataset}, seed by seed; "
+    together = f"all {len(agreement.variants)} together: top-1 {rules}; at least one is right "
+    said = [
+        f"{test}it is about these trained models, not about the methods",
+        f"{together}on {agreement.any_right:.4f} of the images",
+        *(f"no predictions: {line}" for line in agreement.missing),
+    ]
+    return [formats.printable(line) for line in said]
+
+
 def _remarks(comparison: Comparison) -> list[str]:
     """What the columns mean, what is missing, and where it is from."""
     higher = "higher" if comparison.higher_is_better else "lower"
@@ -134,6 +174,8 @@ def _remarks(comparison: Comparison) -> list[str]:
         remarks.append(said)
         if ranking.left_out:
             remarks.append(f"not ranked, incomplete: {', '.join(ranking.left_out)}")
+    if comparison.agreement:
+        remarks += _of_images(comparison.agreement)
     for pair in comparison.pairs:
         remarks += [f"missing pair ({pair.a} - {pair.b}): {line}" for line in pair.missing]
     printed = [formats.printable(line) for line in remarks]

@@ -39,6 +39,13 @@ def compare(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     metric: MetricOption = DEFAULT_METRIC,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images",
+            help="A data set: compare the stored predictions on its test images, too (McNemar).",
+        ),
+    ] = None,
     form: Annotated[
         CompareFormat, typer.Option("--format", help="How to print.")
     ] = CompareFormat.text,
@@ -52,7 +59,8 @@ def compare(
     from results.store import Store
 
     path = store.resolve()
-    found = run_compare(Store.open(path), variants, suite, metric=metric, provenance=of_table(path))
+    opened, said = Store.open(path), of_table(path)
+    found = run_compare(opened, variants, suite, metric=metric, images=images, provenance=said)
     match form:
         case CompareFormat.text:
             echo(found.to_text())

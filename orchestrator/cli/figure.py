@@ -65,7 +65,8 @@ def figure(
     dataset: Annotated[
         list[str] | None,
         typer.Option(
-            "--dataset", help="Of curves and ranks: this data set alone; may be repeated."
+            "--dataset",
+            help="Of curves, ranks, overlap: this data set alone; the first two take several.",
         ),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
