@@ -42,8 +42,9 @@ class TrainConfig:
     warmup_epochs: float = 0.0
     """Linear warm-up from 0, in epochs; fractions are allowed."""
     label_smoothing: float = 0.0
-    head_init: Literal["default", "zero"] = "default"
-    """`default` is torch's Linear initialisation drawn from the run's seed."""
+    head_init: Literal["default", "zero", "class_means"] = "default"
+    """`default` is torch's Linear initialisation drawn from the run's seed; `class_means` classifies by the
+    nearest mean of the frozen backbone's features of the training images: see `adapters.heads`."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16` is autocast; weights and optimiser stay in float32."""
     fit: Literal["train", "train+val"] = "train"

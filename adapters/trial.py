@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from adapters import backbones, registry
+from adapters import backbones, heads, registry
 from adapters.adapted import Adapted, adapt
 from adapters.errors import StopRequested
 from adapters.spec import TrialSpec, at_least
@@ -104,6 +103,7 @@ def run_trial(
     memory = PeakMemory(warm.device)
     adapted = build(spec, data.classes, warm)
     normalise = Normalise(info, warm.device)
+    start_head(adapted.vit, spec, data, warm, normalise)
     run = _Run(spec, metrics, adapted, data, normalise, observer, keeper, micro_batch)
     return run.run(memory, on_model, on_predictions)
 
@@ -114,7 +114,7 @@ def build(spec: TrialSpec, classes: int, warm: Warm) -> Adapted:
     # What a method or dropout draws from the global generators depends on this run's seed alone.
     torch.manual_seed(seeding.derive(spec.seed, "global"))
     vit.reset_classifier(classes)  # type: ignore[operator]
-    _init_head(vit.head, spec)  # type: ignore[arg-type]
+    heads.init_head(vit.head, spec)  # type: ignore[arg-type]
     vit.to(warm.device)
     return adapt(
         vit,
@@ -126,15 +126,13 @@ def build(spec: TrialSpec, classes: int, warm: Warm) -> Adapted:
     )
 
 
-def _init_head(head: nn.Linear, spec: TrialSpec) -> None:
-    """Torch's Linear initialisation, U(-1/sqrt(d), 1/sqrt(d)), from the run's own generator, or zero."""
-    generator = seeding.generator(spec.seed, "head")
-    bound = 1.0 / math.sqrt(head.in_features)
-    for tensor in (head.weight, head.bias):
-        if spec.train.head_init == "zero":
-            nn.init.zeros_(tensor)
-        else:
-            nn.init.uniform_(tensor, -bound, bound, generator=generator)
+def start_head(
+    vit: nn.Module, spec: TrialSpec, data: Prepared, warm: Warm, normalise: Normalise
+) -> None:
+    """Set the head of `vit` from the training images, where `train.head_init` says so."""
+    if spec.train.head_init == "class_means":
+        images, frozen = data.train, warm.frozen(spec.backbone)
+        heads.set_class_means(vit.head, frozen, images.pixels, images.labels, normalise)  # type: ignore[arg-type]
 
 
 class _Run:

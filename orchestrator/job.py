@@ -6,19 +6,17 @@ torch and timm are imported inside the loop, so importing this module is cheap f
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import ray
 
-from orchestrator import failures, packages
+from orchestrator import failures, packages, provenance
 from orchestrator.claims import open_attempt
 from orchestrator.dispatch import Process, Work
 from orchestrator.kept import Kept
@@ -252,38 +250,18 @@ class _Worker:
 
 def _environment(warm: Warm, job: JobConfig) -> dict[str, Any]:
     """The columns that are the same for every run of this process."""
-    import numpy as np
-    import timm
     import torch
 
     device, is_cuda = warm.device, warm.device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if is_cuda else _cpu_name()
     share = job.gpu_share if is_cuda else job.threads / (os.cpu_count() or 1)
     return {
-        "device": f"{device.type}:{name}",
+        "device": provenance.of_device(device),
         "device_share": share,
         # A job has its CPU cores to itself; a share of a GPU it has not.
         "cost_comparable": not is_cuda or share >= 1,
         "threads": job.threads,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "hostname": socket.gethostname(),
-        "versions": {
-            "peftgrid": packages.version(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-            "numpy": np.__version__,
-            "ray": ray.__version__,
-        },
+        "versions": {**provenance.of_packages(), "ray": ray.__version__},
         **job.provenance,
     }
-
-
-def _cpu_name() -> str:
-    """The processor's model name where the system tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

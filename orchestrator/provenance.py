@@ -1,8 +1,9 @@
-"""Which source a run, or a table, came from."""
+"""Which source, packages and device a run, or a table, came from."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import platform
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,39 @@ def of_table(store: Path) -> dict[str, str]:
             " with changes" if source["git_dirty"] else ""
         )
     return said
+
+
+def of_device(device: Any) -> str:
+    """The column `device` for a torch.device: its type, and the GPU's or CPU's name."""
+    import torch
+
+    is_cuda = device.type == "cuda"
+    return f"{device.type}:{torch.cuda.get_device_name(device) if is_cuda else _cpu_name()}"
+
+
+def of_packages() -> dict[str, str]:
+    """The versions of what the numbers of a run depend on."""
+    import numpy as np
+    import timm
+    import torch
+
+    return {
+        "peftgrid": importlib.metadata.version("peftgrid"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _cpu_name() -> str:
+    """The processor's model name where the system tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _git(home: Path, *args: str) -> str | None:

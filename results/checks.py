@@ -18,6 +18,8 @@ def check_rows(path: Path, name: str, table: pa.Table) -> None:
     if name == "plans":
         names: tuple[str, ...] = ("suite", "suite_digest", "plan")
         expected: tuple[str | int, ...] = (stem[0], stem[1], int(stem[2]))
+    elif name == "evaluations":
+        names, expected = ("run_id",), (stem[0],)
     else:
         names = ("run_id", "attempt")
         expected = (stem[0], int(stem[1]))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from results import generations, plans, schema
+from results import evaluations, generations, plans, schema
 from results.errors import StoreError
 from results.files import UNREADABLE, read_json, read_sealed
 from results.folder import FOLDERS, MARKER, open_folder
@@ -75,6 +75,7 @@ class _Check:
             self._check_kept(
                 folder, what, f"a file of the run's {folder} is lost; its scores are not"
             )
+        self._check_evaluations()
         self._check_checkpoints()
         self._check_hidden()
 
@@ -214,6 +215,14 @@ class _Check:
         for path in sorted(plans.files(self._reader).values()):
             self.report.checked["plans"] += 1
             for reason in self._faults("plans", schema.PLANS, path):
+                self._damaged(path, reason, meaning)
+
+    def _check_evaluations(self) -> None:
+        meaning = "scores of a trained run are lost; `evaluate` makes them again"
+        for name in sorted(evaluations.names(self._reader)):
+            self.report.checked[evaluations.FOLDER] += 1
+            path = self.path / evaluations.FOLDER / name
+            for reason in self._faults(evaluations.FOLDER, schema.EVALUATIONS, path):
                 self._damaged(path, reason, meaning)
 
     def _check_kept(self, folder: str, what: str, meaning: str) -> None:

@@ -1,4 +1,4 @@
-"""SQL over a store: exactly one SELECT over `runs`, `attempts`, `epochs` and `plans`, by DuckDB.
+"""SQL over a store: exactly one SELECT over the views of `schema.VIEWS`, by DuckDB.
 
 The statement comes from a person, the answers must not depend on trust in it. pyarrow reads the
 store and hands DuckDB, in a database in memory, the columns that it asks for, so the statement

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, get_args
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Stands in the metadata of every Parquet file; raised with each added column."""
 
 STATUSES = ("succeeded", "failed", "stopped", "pruned")
@@ -205,7 +205,43 @@ PLANS = (
 )
 """One row per planned cell; as a view, the latest plan of each suite."""
 
-VIEWS = {"runs": RUNS, "attempts": ATTEMPTS, "epochs": EPOCHS, "plans": PLANS}
+EVALUATIONS = (
+    Column("run_id", TEXT, "the trained run"),
+    Column("set", TEXT, "the data set, with its settings and corruption if any"),
+    Column("split", TEXT, "test"),
+    Column(
+        "mode",
+        TEXT,
+        "trained | zero_shot (before training) | all, head (WiSE: what is between the two)",
+    ),
+    Column("alpha", REAL, "0 is the model before training, 1 the trained one"),
+    Column("corruption", TEXT, "what was done to the images; null: nothing"),
+    Column("severity", INT, "how much, 1 to 5"),
+    Column("images", INT, "how many were scored"),
+    Column("top1", REAL, "accuracy", "fraction"),
+    Column("nll", REAL, "negative log-likelihood", "nats per image"),
+    Column("ece", REAL, "expected calibration error, 15 bins", "fraction"),
+    Column("loss", REAL, "mean cross-entropy", "nats per image"),
+    Column("metrics", REAL_MAP, "every metric, by name"),
+    Column("seconds", REAL, "of scoring", "seconds"),
+    Column("set_digest", TEXT, "digest of the set's source images and labels, SHA-256"),
+    Column("model_digest", TEXT, "SHA-256 of the file of the trained tensors"),
+    Column("device", TEXT, "kind of device: the CPU's or GPU's name"),
+    Column("threads", INT, "CPU threads that torch used"),
+    Column("versions", TEXT_MAP, "packages and Python, by name"),
+    Column("git_commit", TEXT, "commit of the code, where it ran from a checkout"),
+    Column("git_dirty", FLAG, "whether that checkout had uncommitted changes"),
+    Column("created_at", TIME, "when it was scored", "UTC"),
+)
+"""One row per trained run, set, split, mode and alpha: see `results.evaluations`."""
+
+VIEWS = {
+    "runs": RUNS,
+    "attempts": ATTEMPTS,
+    "epochs": EPOCHS,
+    "plans": PLANS,
+    "evaluations": EVALUATIONS,
+}
 """What SQL can select from."""
 
 

@@ -13,10 +13,15 @@ from collections.abc import Collection
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from results import ordering, schema, views
+from results import evaluations, ordering, schema, views
 from results.store import Store
 
-_KEYS = {"attempts": ordering.KEYS, "epochs": ordering.KEYS, "plans": ("suite", "plan")}
+_KEYS = {
+    "attempts": ordering.KEYS,
+    "epochs": ordering.KEYS,
+    "plans": ("suite", "plan"),
+    "evaluations": evaluations.KEYS,
+}
 _NAMING_EPOCHS = (*ordering.KEYS, "epochs_file", "epochs_digest")
 
 
@@ -76,6 +81,8 @@ class Snapshot:
         wanted = [*_KEYS[name], *columns]
         if name == "plans":
             return self._store.plans_table(wanted)
+        if name == "evaluations":
+            return self._store.evaluations(wanted)
         known = self._held.get("attempts")
         if name == "attempts":
             table = self._store.attempts(wanted)

@@ -10,6 +10,7 @@
     checkpoints/<run_id>/                      resumable state of a run that is not finished
     models/<run_id>.<n>.<random>.safetensors   what a finished run trained (see `results.models`)
     predictions/<run_id>.<n>.<random>.safetensors   its test logits (see `results.predictions`)
+    evaluations/<run_id>.<key>.parquet         its scores on further sets (see `results.evaluations`)
     lease/<suite>.<n>.*                        the drivers of a suite (see `results.lease`)
     logs/<run_id>.<n>.log                      what a process wrote as it crashed or hung
     quarantine/...                             damaged files (see `results.quarantine`)
@@ -32,9 +33,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from results import compaction, plans, schema, views
+from results import compaction, evaluations, plans, schema, views
 from results.checks import check_name
 from results.errors import StoreError as StoreError
+from results.evaluations import Evaluation
 from results.files import (
     UNREADABLE,
     create_exclusive,
@@ -217,6 +219,16 @@ class Store:
         """The latest plan of every suite, one row per cell; all columns or suite and those named."""
         return plans.table(self._reader, schema.chosen(schema.PLANS, ("suite",), columns))
 
+    def evaluations(self, columns: Iterable[str] | None = None) -> pa.Table:
+        """Every evaluation of a trained run; all columns or what makes it one and those named."""
+        wanted = schema.chosen(schema.EVALUATIONS, evaluations.KEYS, columns)
+        return evaluations.table(self._reader, wanted)
+
+    def save_evaluations(self, rows: Sequence[Evaluation]) -> bool:
+        """Keep evaluations of one run, for good; False where another process kept the same ones."""
+        check_name("run_id", rows[0].run_id)
+        return evaluations.save(self._reader, rows)
+
     def plans(self) -> list[str]:
         """The suites that have a plan."""
         return plans.suites(self._reader)
@@ -236,11 +248,8 @@ class Store:
         attempts = self.attempts(names)
         index, counts = views.standings(attempts)
         standing = attempts.take(index)
-        rows = zip(
-            *(standing.column(name).to_pylist() for name in ("run_id", *names)),
-            counts.to_pylist(),
-            strict=True,
-        )
+        columns = [standing.column(name).to_pylist() for name in ("run_id", *names)]
+        rows = zip(*columns, counts.to_pylist(), strict=True)
         return {
             run_id: RunState(
                 status=status, attempt=number, attempts=count, failure_kind=kind, error=error
@@ -283,27 +292,25 @@ class Store:
 
     def decisions(self) -> dict[Key, dict[str, Any]]:
         """What was decided about attempts that ended, by run_id and attempt."""
-        names = sorted(self._reader.names("decisions", optional=True))
-        found = (self._reader.entry("decisions", name, read_sealed) for name in names)
+        names = self._reader.names("decisions", optional=True)
+        found = (self._reader.entry("decisions", name, read_sealed) for name in sorted(names))
         return {(held["run_id"], held["attempt"]): held for held in found if held}
 
     def runs_frame(self) -> pd.DataFrame:
         """`runs()` for pandas: integers and flags stay nullable, maps are dicts."""
         import pandas as pd
 
-        nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
-        frame: pd.DataFrame = self.runs().to_pandas(
-            types_mapper=nullable.get, maps_as_pydicts="strict"
-        )
+        types = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}.get
+        frame: pd.DataFrame = self.runs().to_pandas(types_mapper=types, maps_as_pydicts="strict")
         return frame
 
     def relation(
         self, view: str, connection: duckdb.DuckDBPyConnection | None = None
     ) -> duckdb.DuckDBPyRelation:
-        """`runs`, `attempts`, `epochs` or `plans` for DuckDB; see `results.query.relation`."""
-        from results.query import relation
+        """A view of the store for DuckDB; see `results.query.relation`."""
+        from results import query
 
-        return relation(self, view, connection)
+        return query.relation(self, view, connection)
 
 
 def _same(held: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:

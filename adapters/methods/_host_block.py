@@ -89,6 +89,8 @@ class BranchedBlock(HostBlock):
     ) -> None:
         super().__init__(block)
         self.source = source
+        self.factor = 1.0
+        """What the adapters' outputs are multiplied by: 0 is the block as it was."""
         self.attn_adapter, self.mlp_adapter = attn_adapter, mlp_adapter
 
     def forward(self, x_BND: Tensor, **given: Any) -> Tensor:
@@ -109,7 +111,8 @@ class BranchedBlock(HostBlock):
         if adapter is None:
             return y_BND
         source_BND = {"stream": x_BND, "normed": n_BND, "output": y_BND}[self.source]
-        out_BND: Tensor = y_BND + adapter(source_BND)
+        added_BND = adapter(source_BND)
+        out_BND: Tensor = y_BND + (added_BND if self.factor == 1.0 else self.factor * added_BND)
         return out_BND
 
 

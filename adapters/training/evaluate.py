@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,8 +64,13 @@ def score(
     precision: str,
     metrics: Metrics,
     on_batch: Callable[[], None],
+    classes: Sequence[int] | None = None,
 ) -> Score:
-    """Loss and metrics of `vit` on the whole split, in eval mode; `on_batch` is called per batch."""
+    """Loss and metrics of `vit` on the whole split, in eval mode; `on_batch` is called per batch.
+
+    Where the split has some of the model's classes alone, `classes` says which of its outputs they are,
+    in the order of the split's labels; the others are left out before anything is computed.
+    """
     vit.eval()
     parts = []
     for begin in range(0, len(split), EVAL_BATCH):
@@ -73,6 +78,8 @@ def score(
         with autocast(split.pixels.device, precision):
             parts.append(vit(normalise(split.pixels[begin : begin + EVAL_BATCH])).float())
     logits_NC = torch.cat(parts)
+    if classes is not None:
+        logits_NC = logits_NC[:, list(classes)]
     loss = float(functional.cross_entropy(logits_NC, split.labels))
     logits, labels = logits_NC.cpu().numpy(), split.labels.cpu().numpy()
     values = {name: compute(logits, labels) for name, compute in metrics.items()}

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import sys
 
-from orchestrator.cli import care, catalog, compare, cost, export, figure, look, report, start
+from orchestrator.cli import (
+    care,
+    catalog,
+    compare,
+    cost,
+    evaluate,
+    export,
+    figure,
+    look,
+    report,
+    start,
+)
 from orchestrator.cli.app import ExitCode, app, fail
 
 __all__ = ["app", "main"]
 
 # Command modules register themselves on `app` when they are imported.
-_COMMANDS = (start, look, compare, figure, report, cost, export, care, catalog)
+_COMMANDS = (start, look, compare, figure, report, evaluate, cost, export, care, catalog)
 
 _USAGE = {
     "SuiteError",

@@ -187,7 +187,9 @@ def table(
 
 @app.command()
 def query(
-    sql: Annotated[str, typer.Argument(help="One SELECT over runs, attempts, epochs and plans.")],
+    sql: Annotated[
+        str, typer.Argument(help="One SELECT over runs, attempts, epochs, plans and evaluations.")
+    ],
     store: StoreOption = DEFAULT_STORE,
     form: Annotated[
         QueryFormat, typer.Option("--format", help="How to print.")
@@ -215,16 +217,10 @@ def schema(as_json: JsonOption = False) -> None:
     """Every table and column with its type, unit and meaning."""
     from results import schema as tables
 
-    by_name = {
-        "runs": tables.RUNS,
-        "attempts": tables.ATTEMPTS,
-        "epochs": tables.EPOCHS,
-        "plans": tables.PLANS,
-    }
     if as_json:
-        echo_json({name: [_column(c) for c in columns] for name, columns in by_name.items()})
+        echo_json({name: [_column(c) for c in columns] for name, columns in tables.VIEWS.items()})
         return
-    for name, columns in by_name.items():
+    for name, columns in tables.VIEWS.items():
         echo(name)
         for column in columns:
             unit = f" [{column.unit}]" if column.unit else ""

@@ -6,6 +6,7 @@ first block that the method adapts: what any method at that place pays for being
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -118,7 +119,10 @@ class Trainee:
         with FlopCounterMode(display=False) as counter:
             self.loss().backward()
         self.vit.zero_grad()
-        return int(counter.get_total_flops())
+        flops = int(counter.get_total_flops())
+        del counter
+        gc.collect()  # its graphs are cycles of few objects that hold gigabytes
+        return flops
 
     def _saved_bytes(self) -> int:
         """Bytes that autograd holds between forward and backward, each storage once.

@@ -87,7 +87,7 @@ def _rows(
     for model in models:
         for case in chosen:
             yield _row(model, case, pairs_of(case.label))
-            gc.collect()  # the counter's graphs are cycles of few objects that hold gigabytes
+            gc.collect()
 
 
 @cache

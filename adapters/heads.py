@@ -1,0 +1,63 @@
+"""How the classification head of a run starts.
+
+    default       torch's Linear initialisation, U(-1/sqrt(d), 1/sqrt(d)), from the run's own generator
+    zero          all zero
+    class_means   W_c = m_c / v, b_c = -|m_c|^2 / (2 v), with the class means m_c of the frozen
+                  backbone's features of the training images and v their mean variance within classes
+
+The last is the linear discriminant of classes that share one spherical variance: what can be said without
+training, so that weights between start and end (WiSE) mean something on data without class names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from adapters.spec import TrialSpec
+from adapters.training import seeding
+
+BATCH = 256
+
+
+def init_head(head: nn.Linear, spec: TrialSpec) -> None:
+    """Start a new head as `train.head_init` says; `class_means` is set by `set_class_means` later."""
+    generator = seeding.generator(spec.seed, "head")
+    bound = 1.0 / math.sqrt(head.in_features)
+    for tensor in (head.weight, head.bias):
+        if spec.train.head_init == "default":
+            nn.init.uniform_(tensor, -bound, bound, generator=generator)
+        else:
+            nn.init.zeros_(tensor)
+
+
+@torch.no_grad()
+def set_class_means(
+    head: nn.Linear,
+    frozen: nn.Module,
+    pixels_N3SS: Tensor,
+    labels_N: Tensor,
+    normalise: Callable[[Tensor], Tensor],
+) -> None:
+    """Set `head` (C, d) to the discriminant of the features that `frozen`, a ViT without a head, gives.
+
+    Raises ValueError for a class without a training image.
+    """
+    parts = [frozen(normalise(part)).float() for part in torch.split(pixels_N3SS, BATCH)]
+    features_ND = torch.cat(parts)
+    members_NC = functional.one_hot(labels_N, head.out_features).float()
+    counts_C = members_NC.sum(0)
+    if not bool((counts_C > 0).all()):
+        absent = int((counts_C == 0).nonzero()[0])
+        raise ValueError(
+            f"head_init: class_means given, but class {absent} has no training image; "
+            "allowed: default, zero"
+        )
+    means_CD = members_NC.T @ features_ND / counts_C[:, None]
+    variance = (features_ND - means_CD[labels_N]).square().mean()
+    head.weight.copy_(means_CD / variance)
+    head.bias.copy_(-means_CD.square().sum(1) / (2 * variance))
