@@ -166,6 +166,7 @@ class _Scorer:
             split="test",
             mode=point.mode,
             alpha=point.alpha,
+            own=each.is_own(spec),
             corruption=each.corruption,
             severity=each.severity,
             images=len(images.pixels),

@@ -46,6 +46,7 @@ class Evaluation:
     split: str
     mode: str
     alpha: float
+    own: bool | None = None
     corruption: str | None = None
     severity: int | None = None
     images: int | None = None

@@ -215,6 +215,7 @@ EVALUATIONS = (
         "trained | zero_shot (before training) | all, head (WiSE: what is between the two)",
     ),
     Column("alpha", REAL, "0 is the model before training, 1 the trained one"),
+    Column("own", FLAG, "whether the set is the run's own test set, as it is"),
     Column("corruption", TEXT, "what was done to the images; null: nothing"),
     Column("severity", INT, "how much, 1 to 5"),
     Column("images", INT, "how many were scored"),

@@ -33,6 +33,10 @@ class EvaluationSet:
         """The data set of this for a run."""
         return self.part or Part(spec.dataset, spec.trial().dataset_config)
 
+    def is_own(self, spec: RunSpec) -> bool:
+        """Whether it is the run's own test set, as it is."""
+        return self.corruption is None and self.of(spec) == EvaluationSet(None).of(spec)
+
     def name(self, spec: RunSpec) -> str:
         """What it is called for a run, as in `mnist[test=200]+jpeg:3`."""
         part = self.of(spec)

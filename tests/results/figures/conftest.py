@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from orchestrator.cli import main
+from results.evaluations import Evaluation
 from results.predictions import save_predictions
 from results.record import Epoch
 
@@ -67,6 +68,8 @@ def study(store, attempt, cell, monkeypatch):
                     if dataset == "mnist":
                         done |= predictions(store, run_id, score)
                     store.commit(attempt(run_id, **done), list(curve(run_id, score)))
+                    if dataset == "mnist":
+                        store.save_evaluations(path_of(run_id, v))
         store.save_plan("demo", rows[0].suite_digest, "text", rows)
         return store
 
@@ -80,6 +83,23 @@ def predictions(store, run_id, score):
     logits = np.eye(2, dtype=np.float32)[np.where(right, labels, 1 - labels)]
     where = {"split": "test", "dataset": "mnist", "data_digest": "d"}
     return save_predictions(store, run_id, 1, logits, labels, **where)
+
+
+def path_of(run_id, variant):
+    """A WiSE path on the own set and on two shifted ones, better between its ends on the latter."""
+    return [
+        Evaluation(
+            run_id=run_id,
+            set=name,
+            split="test",
+            mode="all",
+            alpha=alpha,
+            own=name == "mnist",
+            metrics={"top1": 0.2 + alpha * 0.1 * (1 + variant) + shift * alpha * (1 - alpha)},
+        )
+        for name, shift in (("mnist", 0.0), ("mnist+jpeg:3", 0.3), ("digits", 0.2))
+        for alpha in (0.0, 0.5, 1.0)
+    ]
 
 
 def curve(run_id, score):

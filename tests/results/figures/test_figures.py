@@ -35,7 +35,16 @@ def asked(kind):
 
 
 def test_the_kinds_are_those_of_the_files():
-    assert KINDS == ("critical", "curves", "intervals", "overlap", "pareto", "profiles", "ranks")
+    assert KINDS == (
+        "critical",
+        "curves",
+        "intervals",
+        "overlap",
+        "pareto",
+        "profiles",
+        "ranks",
+        "wise",
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
