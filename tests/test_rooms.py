@@ -40,7 +40,7 @@ ALLOWED = {
 # A data set's own reader and an export's own writer, inside a function; and single files: what timm
 # itself brings for the hub's cache, and the JPEG encoder of a corruption.
 READERS = {
-    "adapters/data": {"sklearn", "mlxtend", "skimage", "PIL"},
+    "adapters/data": {"sklearn", "mlxtend", "skimage", "PIL", "pyarrow"},
     "results/exports": {"mlflow", "tensorboard", "wandb"},
 }
 OWN = {

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from adapters.data.contract import Part, Splits, digest
 from adapters.spec import at_least
 
-_TEST_SEED = 20_000
+TEST_SEED = 20_000
 """Of the choice of test images; a constant, so that it depends on no setting."""
 
 
@@ -45,7 +45,7 @@ class SplitConfig:
 
 def hold_out(pool: Part, test: int) -> tuple[Part, Part]:
     """Cut a source's only pool into a train pool and a test pool of `test` images; fixed seed."""
-    order = _balanced(pool.labels, np.arange(len(pool)), np.random.RandomState(_TEST_SEED))
+    order = balanced(pool.labels, np.arange(len(pool)), np.random.RandomState(TEST_SEED))
     return pool.take(np.sort(order[test:])), pool.take(np.sort(order[:test]))
 
 
@@ -70,19 +70,17 @@ def carve(
     rng = np.random.RandomState(config.split_seed)
     everything = np.arange(len(train_pool))
     if blocks is None:
-        _fits("train + val", config.train + config.val, len(train_pool))
-        order = _balanced(train_pool.labels, everything, rng)
+        fits("train + val", config.train + config.val, len(train_pool))
+        order = balanced(train_pool.labels, everything, rng)
         val, train = order[: config.val], order[config.val : config.val + config.train]
     else:
         of_val = blocks == rng.randint(blocks.max() + 1, size=classes)[train_pool.labels]
-        _fits("train", config.train, int((~of_val).sum()))
-        _fits("val", config.val, int(of_val.sum()))
-        val = _balanced(train_pool.labels, everything[of_val], rng)[: config.val]
-        train = _balanced(train_pool.labels, everything[~of_val], rng)[: config.train]
-    _fits("test", config.test, len(test_pool))
-    order = _balanced(
-        test_pool.labels, np.arange(len(test_pool)), np.random.RandomState(_TEST_SEED)
-    )
+        fits("train", config.train, int((~of_val).sum()))
+        fits("val", config.val, int(of_val.sum()))
+        val = balanced(train_pool.labels, everything[of_val], rng)[: config.val]
+        train = balanced(train_pool.labels, everything[~of_val], rng)[: config.train]
+    fits("test", config.test, len(test_pool))
+    order = balanced(test_pool.labels, np.arange(len(test_pool)), np.random.RandomState(TEST_SEED))
     return Splits(
         train=train_pool.take(train),
         val=train_pool.take(val),
@@ -97,7 +95,7 @@ def grey_to_rgb(pixels_NHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(pixels_NHW[..., None], 3, axis=-1)
 
 
-def _balanced(
+def balanced(
     labels: NDArray[np.int64], candidates: NDArray[np.int64], rng: np.random.RandomState
 ) -> NDArray[np.int64]:
     """The candidates in a random order whose every beginning is as balanced as can be."""
@@ -109,6 +107,7 @@ def _balanced(
     return shuffled[np.argsort(rank, kind="stable")]
 
 
-def _fits(name: str, given: int, allowed: int) -> None:
+def fits(name: str, given: int, allowed: int) -> None:
+    """Raise ValueError if a set is larger than its pool; `name` is the setting."""
     if given > allowed:
         raise ValueError(f"{name}: {given} images given, allowed: at most {allowed}")
