@@ -14,14 +14,17 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from adapters import backbones, registry
 from adapters.backbones.contract import BackboneInfo
-from adapters.data.contract import Encoded, Part
+from adapters.data._decoded import decoded
+from adapters.data._progress import listening
+from adapters.data.contract import Part
 from adapters.errors import DataError
+from adapters.preprocess import Preprocess, Resize
 
 T = TypeVar("T")
+_AS_USUAL = Preprocess()
 
 
 @dataclass(frozen=True)
@@ -73,42 +76,44 @@ class Warm:
 
         return _recent(self._backbones, name, load, self._kept[0])
 
-    def data(self, name: str, config: Any, info: BackboneInfo) -> Prepared:
-        """The data set at the backbone's input size, verified against its declared digest."""
-        size, mode = info.dims.image_size, info.interpolation
+    def data(
+        self,
+        name: str,
+        config: Any,
+        info: BackboneInfo,
+        preprocess: Preprocess = _AS_USUAL,
+        on_progress: Callable[[], None] | None = None,
+    ) -> Prepared:
+        """The data set at the backbone's input size, verified against its declared digest.
+
+        `on_progress` is called now and then while it is read. Raises DataError for all that is wrong with
+        the images.
+        """
+        size, mode, resize = info.dims.image_size, preprocess.mode(info), preprocess.resize
 
         def load() -> Prepared:
-            module = registry.dataset(name)
             try:
-                splits = module.load(config)
+                with listening(on_progress):
+                    splits = registry.dataset(name).load(config)
+                    declared = registry.declared_digest(name, config)
+                    if declared not in (None, splits.source_digest):
+                        raise ValueError(
+                            f"its images have digest {splits.source_digest}, declared is {declared}"
+                        )
+                    train, val, test = (
+                        self._pixels(part, size, mode, resize)
+                        for part in (splits.train, splits.val, splits.test)
+                    )
             except (ValueError, OSError, ImportError) as error:
                 raise DataError(f"data set {name}: {error}") from error
-            declared = registry.declared_digest(name, config)
-            if declared not in (None, splits.source_digest):
-                raise DataError(
-                    f"data set {name}: its images have digest {splits.source_digest}, "
-                    f"declared is {declared}"
-                )
-            train, val, test = (
-                self._resize(part, size, mode) for part in (splits.train, splits.val, splits.test)
-            )
             return Prepared(train, val, test, splits.classes, splits.source_digest)
 
-        return _recent(self._data, (name, config, size, mode), load, self._kept[1])
+        return _recent(self._data, (name, config, size, mode, resize), load, self._kept[1])
 
-    def _resize(self, images: Part, size: int, mode: str) -> Pixels:
-        """Squash to `size` x `size`, antialiased, rounded back to 8 bits as a decoded cache holds them."""
-        if isinstance(images, Encoded):
-            raise ValueError("encoded images cannot be decoded yet")
-        pixels_N3HW = torch.from_numpy(images.pixels).permute(0, 3, 1, 2)
-        if pixels_N3HW.shape[-2:] != (size, size):
-            pixels_N3HW = functional.interpolate(
-                pixels_N3HW.float(), size=(size, size), mode=mode, antialias=True
-            )
-            pixels_N3HW = pixels_N3HW.round_().clamp_(0, 255).to(torch.uint8)
+    def _pixels(self, part: Part, size: int, mode: str, resize: Resize) -> Pixels:
         return Pixels(
-            pixels_N3HW.contiguous().to(self.device),
-            torch.from_numpy(images.labels).to(self.device),
+            decoded(part, size, mode, resize).to(self.device),
+            torch.from_numpy(part.labels).to(self.device),
         )
 
 
