@@ -2,6 +2,7 @@
 
     default       torch's Linear initialisation, U(-1/sqrt(d), 1/sqrt(d)), from the run's own generator
     zero          all zero
+    trunc_normal  weights with a standard deviation of 2e-5, truncated, and a bias of 0
     class_means   W_c = m_c / v, b_c = -|m_c|^2 / (2 v), with the class means m_c of the frozen
                   backbone's features of the training images and v their mean variance within classes
 
@@ -27,12 +28,15 @@ BATCH = 256
 def init_head(head: nn.Linear, spec: TrialSpec) -> None:
     """Start a new head as `train.head_init` says; `class_means` is set by `set_class_means` later."""
     generator = seeding.generator(spec.seed, "head")
-    bound = 1.0 / math.sqrt(head.in_features)
-    for tensor in (head.weight, head.bias):
-        if spec.train.head_init == "default":
-            nn.init.uniform_(tensor, -bound, bound, generator=generator)
-        else:
-            nn.init.zeros_(tensor)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    match spec.train.head_init:
+        case "trunc_normal":
+            nn.init.trunc_normal_(head.weight, std=2e-5, generator=generator)
+        case "default":
+            bound = 1.0 / math.sqrt(head.in_features)
+            nn.init.uniform_(head.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(head.bias, -bound, bound, generator=generator)
 
 
 @torch.no_grad()

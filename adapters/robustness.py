@@ -27,8 +27,8 @@ from adapters import backbones, heads, registry, saved
 from adapters.errors import DataError
 from adapters.methods._host_block import BranchedBlock
 from adapters.spec import TrialSpec
+from adapters.training.building import start_head
 from adapters.training.evaluate import Metrics, Normalise, Score, score
-from adapters.trial import start_head
 from adapters.warm import Pixels, Warm
 
 Mode = Literal["trained", "zero_shot", "all", "head"]

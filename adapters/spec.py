@@ -18,10 +18,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from adapters.recipe_checks import at_least as at_least
+from adapters.recipe_checks import check
+from adapters.recipe_checks import one_of as one_of
+
 TRAINING_SEMANTICS = 1
 """Bumped when the training code may give other numbers for the same spec."""
 
 T = TypeVar("T")
+
+
+def _added(value: Any) -> Any:
+    """A field that came later: left out of the identity at `value`, its default."""
+    return field(default=value, metadata={"neutral": value})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,57 +39,107 @@ class TrainConfig:
 
     epochs: int = 5
     batch_size: int = 64
-    """Images per optimiser step (the effective batch). The short last batch is kept and weighs less."""
+    """Images per optimiser step (the effective batch). A short last batch is kept and weighs less."""
+    drop_last: bool = _added(False)
+    """Leave out the short last batch of every epoch instead."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    momentum: float = _added(0.9)
+    """Of `sgd`."""
+    betas: tuple[float, float] = _added((0.9, 0.999))
+    """Of `adamw` and `adam`."""
     lr: float = 1e-3
     head_lr: float | None = None
     """Learning rate of the classification head; None means `lr`."""
+    layer_decay: float = _added(1.0)
+    """Per-layer factor of the rates: block k of L (from 0) takes layer_decay^(L - k), the stem and the
+    tokens layer_decay^(L + 1), the final norm, the head and tensors that blocks share 1."""
     weight_decay: float = 1e-4
     """Applied to every trained tensor but those that a method names in `no_decay`."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Per step, from `lr` to 0 (constant: not at all), after the warm-up."""
+    decay: Literal["all", "no_bias_norm"] = _added("all")
+    """`no_bias_norm` exempts biases and tensors of at most one dimension from weight decay too."""
+    schedule: Literal["cosine", "linear", "constant", "osu_cosine"] = "cosine"
+    """From `lr` to `min_lr` (constant: not at all), after the warm-up. `osu_cosine` is the per-epoch
+    schedule of a study: one epoch late, and its cosine also counts the epochs of the warm-up."""
+    schedule_unit: Literal["step", "epoch"] = _added("step")
+    """How often the rate changes."""
+    min_lr: float = _added(0.0)
+    """What `lr` decays to; rates of other tensors keep their ratio to it."""
     warmup_epochs: float = 0.0
-    """Linear warm-up from 0, in epochs; fractions are allowed."""
+    """Linear warm-up, in epochs; fractions are allowed where `schedule_unit` is step."""
+    warmup_lr: float | None = _added(None)
+    """Rate at the start of the warm-up; None starts at lr / (steps of the warm-up + 1)."""
+    clip_grad_norm: float | None = _added(None)
+    """Largest L2 norm of all gradients together; None clips nothing."""
     label_smoothing: float = 0.0
-    head_init: Literal["default", "zero", "class_means"] = "default"
-    """`default` is torch's Linear initialisation drawn from the run's seed; `class_means` classifies by the
-    nearest mean of the frozen backbone's features of the training images: see `adapters.heads`."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """`bf16` is autocast; weights and optimiser stay in float32."""
+    mixup: float = _added(0.0)
+    """Alpha of mixup's Beta(alpha, alpha); 0 is off."""
+    cutmix: float = _added(0.0)
+    """Alpha of CutMix; 0 is off. With `mixup`, each mixed batch takes one of the two at even odds."""
+    mix_prob: float = _added(1.0)
+    """Share of the batches that are mixed."""
+    flip: bool = _added(False)
+    """Mirror every second training image, left to right, at random."""
+    vflip: bool = _added(False)
+    """The same, top to bottom."""
+    random_crop: float | None = _added(None)
+    """Random resized crop of at least this share of the area, sides 3:4 to 4:3, bicubic."""
+    randaugment: float = _added(0.0)
+    """Magnitude of RandAugment, up to 10; 0 is off."""
+    randaugment_ops: int = _added(2)
+    """Operations that RandAugment draws for an image."""
+    erasing: float = _added(0.0)
+    """Share of the training images in which a rectangle becomes noise."""
+    drop_path: float = _added(0.0)
+    """Stochastic depth: 0 in the first block, rising evenly to this rate in the last."""
+    ema: float | None = _added(None)
+    """Decay per step of an average of the trained weights, which is then scored and kept."""
+    head_init: Literal["default", "zero", "trunc_normal", "class_means"] = "default"
+    """`default` is torch's Linear initialisation drawn from the run's seed; `trunc_normal` has a
+    standard deviation of 2e-5 and a bias of 0; `class_means` classifies by the nearest mean of the
+    frozen backbone's features of the training images: see `adapters.heads`."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """`bf16` and `fp16` are autocast; weights and optimiser stay in float32. `fp16` scales the loss
+    and needs CUDA."""
+    compile: bool = _added(False)
+    """Train through `torch.compile`; evaluation is not compiled."""
     fit: Literal["train", "train+val"] = "train"
     """What is trained on. `train+val` leaves nothing to select on: it needs `last_epoch`."""
+    eval_every_epochs: int = _added(1)
+    """Epochs 1, 1 + n, 1 + 2n and so on are scored, and the last one."""
+    early_stopping: int | None = _added(None)
+    """Stop after this many scored epochs worse than the best validation top-1. An equal one counts as
+    neither; a strictly better one starts the count again."""
     select_epoch: Literal["best_val", "last_epoch", "oracle_test"] = "best_val"
     """The epoch whose weights are scored. `oracle_test` looks at the test set: the cheat, by name."""
     score: Literal["test", "none"] = "test"
     """Whether the test set is scored at the end; tuning cells never do."""
 
     def __post_init__(self) -> None:
-        at_least(1, epochs=self.epochs, batch_size=self.batch_size)
-        at_least(0, lr=self.lr, weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs)
-        if self.head_lr is not None:
-            at_least(0, head_lr=self.head_lr)
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing: {self.label_smoothing} given, allowed: 0 <= x < 1")
-        if self.warmup_epochs > self.epochs:
+        check(self)
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Optimiser steps of an epoch over so many images.
+
+        Raises ValueError where `drop_last` leaves none.
+        """
+        if not self.drop_last:
+            return math.ceil(images / self.batch_size)
+        if images < self.batch_size:
             raise ValueError(
-                f"warmup_epochs: {self.warmup_epochs} given, allowed: at most epochs ({self.epochs})"
+                f"batch_size: {self.batch_size} given with drop_last, allowed: at most the "
+                f"{images} training images"
             )
-        if self.fit == "train+val" and self.select_epoch != "last_epoch":
-            raise ValueError(
-                f"select_epoch: {self.select_epoch!r} given with fit: train+val, which leaves no "
-                "validation images; allowed: last_epoch"
-            )
-        if self.score == "none" and self.select_epoch == "oracle_test":
-            raise ValueError(
-                "select_epoch: 'oracle_test' given with score: none, which scores no test set"
-            )
+        return images // self.batch_size
 
     def steps(self, dataset_config: Any) -> int:
-        """Optimiser steps of a run on the data set with these settings; nothing is loaded."""
+        """Optimiser steps of a run on the data set with these settings; nothing is loaded.
+
+        Raises ValueError as `steps_per_epoch`.
+        """
         images: int = dataset_config.train
         if self.fit == "train+val":
             images += dataset_config.val
-        return self.epochs * math.ceil(images / self.batch_size)
+        return self.epochs * self.steps_per_epoch(images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,22 +156,6 @@ class TrialSpec:
     """The `Config` of the method's module."""
     train: TrainConfig = field(default_factory=TrainConfig)
     seed: int = 0
-
-
-def at_least(minimum: float, **values: float) -> None:
-    """Raise ValueError naming the first keyword whose value is below `minimum`, infinite or nan."""
-    for name, value in values.items():
-        if not value >= minimum or value == float("inf"):
-            raise ValueError(
-                f"{name}: {value} given, allowed: a finite number of at least {minimum}"
-            )
-
-
-def one_of(name: str, value: object, allowed: typing.Iterable[object]) -> None:
-    """Raise ValueError unless `value` is one of `allowed`."""
-    allowed = list(allowed)
-    if value not in allowed:
-        raise ValueError(f"{name}: {value!r} given, allowed: {', '.join(map(str, allowed))}")
 
 
 def to_plain(config: Any) -> dict[str, Any]:

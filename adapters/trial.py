@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 import torch
-from torch import nn
 
-from adapters import backbones, heads, registry
-from adapters.adapted import Adapted, adapt
+from adapters import backbones
+from adapters.adapted import Adapted
 from adapters.errors import StopRequested
 from adapters.spec import TrialSpec, at_least
-from adapters.training import seeding
+from adapters.training.building import build as build
+from adapters.training.building import start_head
 from adapters.training.evaluate import Metrics, Normalise, Predictions, Score, score
 from adapters.training.fit import Fitter
 from adapters.training.progress import EpochResult as EpochResult
@@ -108,33 +109,6 @@ def run_trial(
     return run.run(memory, on_model, on_predictions)
 
 
-def build(spec: TrialSpec, classes: int, warm: Warm) -> Adapted:
-    """The adapted model of a run before its first step."""
-    vit = warm.backbone(spec.backbone)
-    # What a method or dropout draws from the global generators depends on this run's seed alone.
-    torch.manual_seed(seeding.derive(spec.seed, "global"))
-    vit.reset_classifier(classes)  # type: ignore[operator]
-    heads.init_head(vit.head, spec)  # type: ignore[arg-type]
-    vit.to(warm.device)
-    return adapt(
-        vit,
-        spec.method,
-        spec.method_config,
-        seeding.generator(
-            spec.seed, "adapter", spec.method, registry.method(spec.method).SEMANTICS
-        ),
-    )
-
-
-def start_head(
-    vit: nn.Module, spec: TrialSpec, data: Prepared, warm: Warm, normalise: Normalise
-) -> None:
-    """Set the head of `vit` from the training images, where `train.head_init` says so."""
-    if spec.train.head_init == "class_means":
-        images, frozen = data.train, warm.frozen(spec.backbone)
-        heads.set_class_means(vit.head, frozen, images.pixels, images.labels, normalise)  # type: ignore[arg-type]
-
-
 class _Run:
     """The state of one run while it trains."""
 
@@ -182,9 +156,12 @@ class _Run:
                 self._observer.epoch(row)
             for epoch in range(1, epochs + 1):
                 self._epoch(epoch)
+                last_epoch = epoch
+                if progress.stops_early(epoch, self._spec.train.early_stopping):
+                    break
                 if self._keeper and epoch % self._keeper.every_epochs == 0 and epoch < epochs:
                     self._keep()
-            best_epoch, scores = self._finish(epochs)
+            best_epoch, scores = self._finish(last_epoch)
             if on_predictions is not None and self._spec.train.score == "test":
                 if self._scored is None:  # by an earlier attempt, whose logits ended with it
                     self._scored = self._score(best_epoch, "test").predictions
@@ -208,7 +185,7 @@ class _Run:
             train_seconds=progress.train_seconds,
             epoch_seconds=typical_epoch(progress.steady_seconds),
             eval_seconds=progress.eval_seconds,
-            images_per_second=len(self._images) * epochs / progress.train_seconds,
+            images_per_second=self._fitter.images_per_epoch * last_epoch / progress.train_seconds,
             peak_memory_bytes=memory.read(),
             data_digest=self._data.digest,
             resumed_from_epoch=from_epoch,
@@ -216,14 +193,19 @@ class _Run:
         )
 
     def _epoch(self, epoch: int) -> None:
-        """Train and score one epoch: what the curve has of it already is not done again."""
+        """Train and, where it is its turn, score one epoch; what the curve has is not done again."""
         done = self._progress.splits_done(epoch)
         if "train" not in done:
             fit = self._fitter.epoch(epoch, partial(self._observer.step, epoch))
-            self._add(fit_row(epoch, fit, len(self._images)))
-        follow = "val" if self._spec.train.fit == "train" else None
-        for split in dict.fromkeys(name for name in (follow, self._watched) if name):
-            if split not in done:
+            self._add(fit_row(epoch, fit, self._fitter.images_per_epoch))
+        train = self._spec.train
+        if (epoch - 1) % train.eval_every_epochs and epoch < train.epochs:
+            return
+        follow = "val" if train.fit == "train" else None
+        splits = dict.fromkeys(name for name in (follow, self._watched) if name)
+        average = self._fitter.average
+        for split in (split for split in splits if split not in done):
+            with nullcontext() if average is None else average.in_place():
                 self._evaluate(epoch, split)
 
     def _finish(self, last_epoch: int) -> tuple[int, dict[str, float]]:
@@ -234,6 +216,8 @@ class _Run:
             with torch.no_grad():
                 for name, parameter in self._adapted.trainable_parameters.items():
                     parameter.copy_(tensors[name])
+        elif self._fitter.average is not None:
+            self._fitter.average.put()
         at_best = [row for row in self._progress.curve if row.epoch == best_epoch]
         if self._spec.train.score == "test" and not any(row.split == "test" for row in at_best):
             at_best.append(self._evaluate(best_epoch, "test"))

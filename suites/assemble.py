@@ -48,6 +48,7 @@ class Assembly:
         pairs: dict[tuple[str, Part], None] = {}
         checked = {method for method in methods if registry.run_check(method.name)}
         lengths: dict[tuple[Part, Part, tuple[int, ...]], None] = {}
+        sizes: dict[tuple[Part, tuple[int, ...]], None] = {}
         for point in block.points():
             self._excluding.update(point.excludes)
             if point.excludes:
@@ -56,6 +57,7 @@ class Assembly:
             if point.overrides not in recipes:
                 recipes[point.overrides] = self._recipe(axes, point.overrides)
             pairs[point.backbone, point.method] = None
+            sizes[point.dataset, point.overrides] = None
             if point.method in checked:
                 lengths[point.method, point.dataset, point.overrides] = None
             self._cells += len(recipes[point.overrides])
@@ -63,6 +65,11 @@ class Assembly:
             self._recipe(axes, ())  # for its problems, beside those that left no combination
         for backbone, method in pairs:
             self._fit(backbone, method, methods[method])
+        before = len(self.problems)
+        for dataset, applied in sizes:
+            self._steps(dataset, recipes[applied], axes.node)
+        if len(self.problems) > before:
+            lengths.clear()  # no run of these recipes has a length to ask methods about
         for method, dataset, applied in lengths:
             self._last(method, dataset, recipes[applied], methods[method])
         self.blocks.append((block, recipes))
@@ -113,6 +120,15 @@ class Assembly:
             registry.method(method.name).count(method.config, dims)
         except ValueError as error:
             self.problems.append(node.problem(f"on {backbone}: {error}"))
+
+    def _steps(self, dataset: Part, recipes: Sequence[TrainConfig], node: Node) -> None:
+        """Check that the recipes leave an epoch on the data set at least one step."""
+        for train in recipes:
+            try:
+                train.steps(dataset.config)
+            except ValueError as error:
+                self.problems.append(node.problem(f"on {dataset.name}: {error}"))
+                return
 
     def _last(
         self, method: Part, dataset: Part, recipes: Sequence[TrainConfig], node: Node

@@ -21,7 +21,7 @@ EVAL_BATCH = 256
 
 
 class Normalise:
-    """uint8 (B, 3, S, S) -> float32, with the backbone's mean and standard deviation per channel."""
+    """Pixels of 0 to 255 (B, 3, S, S) -> float32, with the backbone's mean and deviation per channel."""
 
     def __init__(self, info: BackboneInfo, device: torch.device) -> None:
         self._scale_311 = 1.0 / (255.0 * torch.tensor(info.std, device=device).view(3, 1, 1))
@@ -29,7 +29,7 @@ class Normalise:
         self._shift_311 = -mean_311 * 255.0 * self._scale_311
 
     def __call__(self, pixels_B3SS: Tensor) -> Tensor:
-        """(B, 3, S, S) in, the same shape out."""
+        """(B, 3, S, S) in, the same shape out; float32 images are changed in place."""
         return pixels_B3SS.float().mul_(self._scale_311).add_(self._shift_311)
 
 
@@ -51,8 +51,9 @@ class Score:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The autocast context of a precision: bfloat16 for `bf16`, none for `fp32`."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    """The autocast context of a precision: bfloat16 for `bf16`, float16 for `fp16`, none for `fp32`."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")
 
 
 @torch.inference_mode()

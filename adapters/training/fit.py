@@ -13,10 +13,16 @@ from torch.nn import functional
 from adapters.adapted import Adapted
 from adapters.errors import NonFiniteError, StopRequested
 from adapters.spec import TrainConfig
-from adapters.training import schedules, seeding
+from adapters.training import mixing, schedules, seeding
+from adapters.training.augment import Augment
+from adapters.training.averaging import Average
 from adapters.training.evaluate import Normalise, autocast
+from adapters.training.optim import optimizer_of
 from adapters.training.telemetry import Stopwatch
 from adapters.warm import Pixels
+
+COMPILE_BACKEND = "inductor"
+"""What `train.compile` compiles with."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +31,12 @@ class EpochFit:
 
     loss: float
     top1: float
+    """Of a mixed image, the label that weighs more is the right one."""
     lr: float
-    """The last step's learning rate, of the adapter's parameters."""
+    """The last step's learning rate, of the adapter's parameters, before `layer_decay`."""
     grad_norm: float | None
-    """Mean over steps of the L2 norm of all gradients."""
+    """Mean over steps of the L2 norm of all gradients, before any clipping. Steps whose gradients
+    overflowed in fp16 changed no weight and do not count; None where all did."""
     seconds: float
 
 
@@ -43,6 +51,8 @@ class Underway:
     correct: int = 0
     grad_norm: float = 0.0
     """Sum over steps."""
+    overflowed: int = 0
+    """Steps that `grad_norm` has no number of, since gradients in fp16 were too large."""
     seconds: float = 0.0
 
 
@@ -50,8 +60,9 @@ class Fitter:
     """Optimiser, schedule, batch order and step hooks of one run.
 
     `micro_batch` images at most go through the model at once; a step adds up the gradients of its
-    batch. The result is the whole batch's but for rounding, and for dropout, whose masks differ.
-    Raises ValueError where a step hook refuses a run of so many steps.
+    batch. The result is the whole batch's but for rounding, and for dropout and drop path, whose masks
+    differ. Raises ValueError where a step hook refuses a run of so many steps, where `drop_last`
+    leaves no step, and for fp16 on a CPU or with a step hook.
     """
 
     def __init__(
@@ -66,20 +77,27 @@ class Fitter:
     ) -> None:
         self.underway = Underway()
         self._vit: nn.Module = adapted.vit
+        self._forward: Callable[[Tensor], Tensor] = adapted.vit
+        if train.compile:
+            self._forward = torch.compile(adapted.vit, backend=COMPILE_BACKEND)
         self._parameters = list(adapted.trainable_parameters.values())
         self._images = images
         self._train = train
         self._seed = seed
         self._normalise = normalise
         self._micro_batch = train.batch_size if micro_batch is None else micro_batch
-        self.optimizer = _optimizer(adapted, train)
+        self.optimizer = optimizer_of(adapted, train)
         self._peak_lr = [group["lr"] for group in self.optimizer.param_groups]
-        self._steps_per_epoch = math.ceil(len(images) / train.batch_size)
-        self._steps = self._steps_per_epoch * train.epochs
-        self._warmup_steps = round(train.warmup_epochs * self._steps_per_epoch)
+        self._steps_per_epoch = train.steps_per_epoch(len(images))
+        self.images_per_epoch = min(len(images), self._steps_per_epoch * train.batch_size)
         self._hooks = list(adapted.step_hooks.values())
+        self.scaler = _scaler(train, images.pixels.device, has_hooks=bool(self._hooks))
         for hook in self._hooks:
-            hook.before_run(self._steps)
+            hook.before_run(self._steps_per_epoch * train.epochs)
+        self._augment = Augment(train, seed)
+        self.average = None
+        if train.ema is not None:
+            self.average = Average(adapted.trainable_parameters, train.ema)
 
     def epoch(self, epoch: int, on_step: Callable[[int, int], None]) -> EpochFit:
         """Train epoch `epoch` (from 1), or the rest of it where `underway` says that it has begun.
@@ -92,7 +110,7 @@ class Fitter:
         order = torch.randperm(
             len(self._images), generator=seeding.generator(self._seed, "order", epoch)
         ).to(device)
-        batches = torch.split(order, self._train.batch_size)
+        batches = torch.split(order, self._train.batch_size)[: self._steps_per_epoch]
         self._vit.train()
         sums, watch = self.underway, Stopwatch(device)
         try:
@@ -102,11 +120,13 @@ class Fitter:
             raise
         sums.seconds += watch.lap()
         self.underway = Underway()
+        taken = len(batches) - sums.overflowed
+        first = self.optimizer.param_groups[0]
         return EpochFit(
-            loss=sums.loss / len(self._images),
-            top1=sums.correct / len(self._images),
-            lr=self.optimizer.param_groups[0]["lr"],
-            grad_norm=sums.grad_norm / len(batches),
+            loss=sums.loss / self.images_per_epoch,
+            top1=sums.correct / self.images_per_epoch,
+            lr=first["lr"] / first["layer_scale"],
+            grad_norm=sums.grad_norm / taken if taken else None,
             seconds=sums.seconds,
         )
 
@@ -117,67 +137,100 @@ class Fitter:
         for index in range(sums.step, len(batches)):
             on_step(index, len(batches))
             step = (epoch - 1) * self._steps_per_epoch + index
-            scale = schedules.factor(self._train.schedule, step, self._steps, self._warmup_steps)
+            scale = schedules.factor_of(self._train, step, self._steps_per_epoch)
             for group, peak in zip(self.optimizer.param_groups, self._peak_lr, strict=True):
                 group["lr"] = peak * scale
             self.optimizer.zero_grad(set_to_none=True)
-            value, correct = self._add_gradients(batches[index])
+            value, correct = self._add_gradients(batches[index], epoch, index)
             if not math.isfinite(value):
                 raise NonFiniteError(
                     f"loss is {value} at epoch {epoch}, step {index + 1} of {len(batches)}, "
                     f"learning rate {self._peak_lr[0] * scale:.3g}"
                 )
-            gradients = [p.grad for p in self._parameters if p.grad is not None]
-            sums.grad_norm += float(nn.utils.get_total_norm(gradients))
-            self.optimizer.step()
+            self._update()
             for hook in self._hooks:
                 hook.after_step(step)
+            if self.average is not None:
+                self.average.update()
             sums.loss += value * len(batches[index])
             sums.correct += correct
             sums.step += 1
 
-    def _add_gradients(self, batch_B: Tensor) -> tuple[float, int]:
+    def _update(self) -> None:
+        """Take one step of the optimiser with the gradients that are there; add their norm up."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self._train.clip_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._parameters, self._train.clip_grad_norm, norm)
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            if not torch.isfinite(norm):
+                self.underway.overflowed += 1
+                return
+        self.underway.grad_norm += float(norm)
+
+    def _add_gradients(self, batch_B: Tensor, epoch: int, index: int) -> tuple[float, int]:
         """Go forward and backward over the images of `batch_B`; their mean loss, and how many were right.
 
         Each micro-batch weighs as much as it has images, so a short last one weighs less.
         """
         value, correct = 0.0, 0
-        for part_M in torch.split(batch_B, self._micro_batch):
+        size = self._images.pixels.shape[-1]
+        mix = mixing.draw(self._train, size, seed=self._seed, epoch=epoch, step=index)
+        # Partners are those of the effective batch, whatever goes through the model at once.
+        partners = torch.split(batch_B.roll(-1), self._micro_batch)
+        parts = torch.split(batch_B, self._micro_batch)
+        for part_M, partner_M in zip(parts, partners, strict=True):
             weight = len(part_M) / len(batch_B)
+            x_M3SS = self._inputs(part_M, epoch)
+            if mix is not None:
+                x_M3SS = mix.images(x_M3SS, self._inputs(partner_M, epoch))
             labels_M = self._images.labels[part_M]
             with autocast(labels_M.device, self._train.precision):
-                logits_MC = self._vit(self._normalise(self._images.pixels[part_M]))
-            loss = functional.cross_entropy(
-                logits_MC.float(), labels_M, label_smoothing=self._train.label_smoothing
-            )
+                logits_MC = self._forward(x_M3SS)
+            loss = self._loss(logits_MC, labels_M)
+            if mix is not None:
+                others_M = self._images.labels[partner_M]
+                # Cross-entropy is linear in the label, so this is that of the mixed label.
+                loss = mix.ratio * loss + (1.0 - mix.ratio) * self._loss(logits_MC, others_M)
+                labels_M = mix.heavier(labels_M, others_M)
             value += float(loss.detach()) * weight
             correct += int((logits_MC.argmax(1) == labels_M).sum())
-            torch.autograd.backward(loss * weight)
+            loss = loss * weight
+            torch.autograd.backward(loss if self.scaler is None else self.scaler.scale(loss))
         return value, correct
 
+    def _inputs(self, part_M: Tensor, epoch: int) -> Tensor:
+        """The images of these indices (M,), augmented and normalised: (M, 3, S, S)."""
+        pixels_M3SS = self._images.pixels[part_M]
+        if not self._augment.is_on:
+            return self._normalise(pixels_M3SS)
+        indices = part_M.tolist()
+        augmented_M3SS = self._normalise(self._augment.pixels(pixels_M3SS, epoch, indices))
+        return self._augment.erase(augmented_M3SS, epoch, indices)
 
-def _optimizer(adapted: Adapted, train: TrainConfig) -> torch.optim.Optimizer:
-    """Parameter groups: the adapter's decayed and undecayed tensors, then the head's."""
-    decayed: list[nn.Parameter] = []
-    undecayed: list[nn.Parameter] = []
-    for name, parameter in adapted.adapter_parameters.items():
-        (undecayed if name in adapted.no_decay else decayed).append(parameter)
-    head_lr = train.lr if train.head_lr is None else train.head_lr
-    groups = [
-        {"params": decayed, "lr": train.lr, "weight_decay": train.weight_decay},
-        {"params": undecayed, "lr": train.lr, "weight_decay": 0.0},
-        {
-            "params": list(adapted.head_parameters.values()),
-            "lr": head_lr,
-            "weight_decay": train.weight_decay,
-        },
-    ]
-    groups = [group for group in groups if group["params"]]
-    match train.optimizer:
-        case "adamw":
-            return torch.optim.AdamW(groups)
-        case "adam":
-            return torch.optim.Adam(groups)
-        case "sgd":
-            return torch.optim.SGD(groups, momentum=0.9)
-    raise ValueError(f"optimizer: {train.optimizer!r} given, allowed: adamw, adam, sgd")
+    def _loss(self, logits_MC: Tensor, labels_M: Tensor) -> Tensor:
+        return functional.cross_entropy(
+            logits_MC.float(), labels_M, label_smoothing=self._train.label_smoothing
+        )
+
+
+def _scaler(
+    train: TrainConfig, device: torch.device, *, has_hooks: bool
+) -> torch.amp.GradScaler | None:
+    """What scales the loss of an fp16 run, and skips steps whose gradients overflow."""
+    if train.precision != "fp16":
+        return None
+    if device.type != "cuda":
+        raise ValueError(f"precision: 'fp16' given on {device.type}, allowed: fp32, bf16")
+    if has_hooks:
+        raise ValueError(
+            "precision: 'fp16' given for a method that reads the gradients of every step, which "
+            "fp16 may skip; allowed: fp32, bf16"
+        )
+    return torch.amp.GradScaler(device.type)

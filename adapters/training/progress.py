@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -42,6 +44,21 @@ def fit_row(epoch: int, fit: EpochFit, images: int) -> EpochResult:
     )
 
 
+def out_of_patience(scores: Sequence[float], patience: int) -> bool:
+    """Whether `scores`, of one evaluation after another, end with the one that stops a run early.
+
+    A strictly better score than the best starts the count again, a worse one adds to it, an equal
+    one does neither.
+    """
+    best, worse = -math.inf, 0
+    for score in scores:
+        if score > best:
+            best, worse = score, 0
+        elif score < best:
+            worse += 1
+    return worse >= patience
+
+
 class Progress:
     """The rows and the best weights of one run, over all attempts at it."""
 
@@ -68,6 +85,11 @@ class Progress:
         """The splits of which `epoch` is on the curve."""
         return {row.split for row in self.curve if row.epoch == epoch}
 
+    def stops_early(self, epoch: int, patience: int | None) -> bool:
+        """Whether the scores on val up to `epoch` end a run of this patience; None never does."""
+        scores = [r.top1 for r in self.curve if r.split == "val" and r.epoch <= epoch]
+        return patience is not None and out_of_patience(scores, patience)
+
     @property
     def train_seconds(self) -> float:
         """All finished training epochs."""
@@ -86,11 +108,15 @@ class Progress:
     def snapshot(self) -> Snapshot:
         """The run as it stands, between two steps or two splits; its tensors are not copied."""
         tensors = snapshot.take(self._adapted, self._fitter.optimizer)
+        if (average := self._fitter.average) is not None:
+            tensors |= {f"ema/{name}": tensor for name, tensor in average.tensors.items()}
         state = {
             "curve": [dataclasses.asdict(row) for row in self.curve],
             "steady_seconds": self.steady_seconds,
             "underway": dataclasses.asdict(self._fitter.underway),
         }
+        if self._fitter.scaler is not None:
+            state["scaler"] = self._fitter.scaler.state_dict()
         if self.best is not None:
             value, epoch, weights = self.best
             state["best"] = [value, epoch]
@@ -108,6 +134,10 @@ class Progress:
         self.curve = [EpochResult(**row) for row in kept.state["curve"]]
         self.steady_seconds = list(kept.state["steady_seconds"])
         self._fitter.underway = Underway(**kept.state["underway"])
+        if self._fitter.average is not None:
+            self._fitter.average.load(snapshot.under(kept.tensors, "ema"))
+        if self._fitter.scaler is not None:
+            self._fitter.scaler.load_state_dict(kept.state["scaler"])
         if "best" in kept.state:
             value, epoch = kept.state["best"]
             device = next(self._adapted.vit.parameters()).device

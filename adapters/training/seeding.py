@@ -8,6 +8,7 @@ drawing more numbers for one purpose changes no other.
 from __future__ import annotations
 
 import hashlib
+import random
 
 import torch
 
@@ -21,3 +22,8 @@ def derive(seed: int, *purpose: str | int) -> int:
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
     """A CPU generator for `purpose`."""
     return torch.Generator().manual_seed(derive(seed, *purpose))
+
+
+def plain(seed: int, *purpose: str | int) -> random.Random:
+    """A generator of plain numbers for `purpose`: cheap enough to make one for every image."""
+    return random.Random(derive(seed, *purpose))  # noqa: S311 - no secret is made with it

@@ -148,6 +148,11 @@ def test_an_unbroken_run_says_nothing_else(warm):
         ("lora", DROPPING, {"fit": "train+val", "select_epoch": "last_epoch", "batch_size": 20}),
         ("lora", DROPPING, {"select_epoch": "oracle_test"}),
         ("lora", DROPPING, {"score": "none", "label_smoothing": 0.1}),
+        ("lora", DROPPING, {"ema": 0.5, "drop_path": 0.3, "drop_last": True, "batch_size": 19}),
+        ("lora", DROPPING, {"ema": 0.5, "select_epoch": "last_epoch", "clip_grad_norm": 0.1}),
+        ("lora", DROPPING, {"mixup": 1.0, "cutmix": 1.0, "mix_prob": 0.8, "layer_decay": 0.5}),
+        ("lora", {}, {"flip": True, "random_crop": 0.5, "randaugment": 9.0, "erasing": 0.5}),
+        ("lora", {}, {"schedule": "osu_cosine", "schedule_unit": "epoch", "warmup_epochs": 1}),
     ],
 )
 def test_stopped_in_mid_epoch_then_in_an_evaluation(
@@ -180,6 +185,15 @@ def test_the_best_epoch_may_lie_before_the_interruption(warm, unbroken, tmp_path
     result = interrupted(trial, warm, tmp_path, at, metrics=WORSENING)
     assert result.resumed_from_epoch == 2
     assert result.best_epoch == 1
+    assert science(result) == unbroken(trial, WORSENING)
+
+
+def test_a_run_that_had_stopped_early_has_the_same_last_epoch_when_resumed(
+    warm, unbroken, tmp_path
+):
+    trial = spec(params=DROPPING, lr=3e-2, epochs=5, early_stopping=1, select_epoch="last_epoch")
+    result = interrupted(trial, warm, tmp_path, 11, metrics=WORSENING)  # while the test is scored
+    assert result.best_epoch == 2
     assert science(result) == unbroken(trial, WORSENING)
 
 

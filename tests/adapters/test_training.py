@@ -27,7 +27,7 @@ def test_warmup_rises_evenly_and_reaches_one_where_decay_begins():
 
 
 def test_an_unknown_schedule_names_the_known_ones():
-    with pytest.raises(ValueError, match="cosine, linear, constant"):
+    with pytest.raises(ValueError, match="cosine, linear, constant, osu_cosine"):
         schedules.factor("step", 0, 1, 0)
 
 

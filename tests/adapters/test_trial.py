@@ -202,10 +202,10 @@ def test_a_stop_leaves_through_the_observer(warm):
 
 def test_weight_decay_spares_what_a_method_exempts(warm):
     """ia3's scales start at 1: decay alone would pull them to 0. With lr only on decay, they stay."""
-    from adapters.training.fit import _optimizer
+    from adapters.training.optim import optimizer_of
 
     adapted = build(spec("ia3"), 16, warm)
-    groups = _optimizer(adapted, TrainConfig(weight_decay=0.5)).param_groups
+    groups = optimizer_of(adapted, TrainConfig(weight_decay=0.5)).param_groups
     decays = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
     assert {decays[id(p)] for p in adapted.adapter_parameters.values()} == {0.0}
     assert {decays[id(p)] for p in adapted.head_parameters.values()} == {0.5}

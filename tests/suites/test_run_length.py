@@ -87,3 +87,9 @@ def test_a_target_above_what_the_backbone_has_is_refused():
     assert (
         "on vit_tiny_fashion: asa.target_subspaces: 121 given, allowed: at most the 120" in message
     )
+
+
+def test_drop_last_that_leaves_no_step_is_refused():
+    text = SUITE.replace("batch_size: 10", "batch_size: 201, drop_last: true")
+    ((_, _, message),) = problems("{final_warmup: 0.8}", text=text)
+    assert message.startswith("on mnist: batch_size: 201 given with drop_last, allowed: at most")
