@@ -65,9 +65,9 @@ class TrainedRun:
         """Raises DataError where weights or data are not what the run had, ValueError for another model."""
         self.spec, self._warm = spec, warm
         info = backbones.describe(spec.backbone)
-        data = warm.data(spec.dataset, spec.dataset_config, info)
+        data = warm.data(spec.dataset, spec.dataset_config, info, spec.preprocess)
         self.classes = data.classes
-        self.normalise = Normalise(info, warm.device)
+        self.normalise = Normalise(info, warm.device, spec.preprocess)
         self._adapted = saved.load(warm.backbone(spec.backbone), model)
         self._adapted.vit.to(warm.device).eval()
         self._plain: nn.Module = warm.backbone(spec.backbone)

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from adapters.preprocess import Preprocess
 from adapters.recipe_checks import at_least as at_least
 from adapters.recipe_checks import check
 from adapters.recipe_checks import one_of as one_of
@@ -156,6 +157,7 @@ class TrialSpec:
     """The `Config` of the method's module."""
     train: TrainConfig = field(default_factory=TrainConfig)
     seed: int = 0
+    preprocess: Preprocess = field(default_factory=Preprocess)
 
 
 def to_plain(config: Any) -> dict[str, Any]:

@@ -99,11 +99,17 @@ def run_trial(
     if micro_batch is not None:
         at_least(1, micro_batch=micro_batch)
     info = backbones.describe(spec.backbone)
-    data = warm.data(spec.dataset, spec.dataset_config, info)
+    data = warm.data(
+        spec.dataset,
+        spec.dataset_config,
+        info,
+        spec.preprocess,
+        on_progress=lambda: observer.step(1, 0, 1),
+    )
     warm.frozen(spec.backbone)  # loading it is not part of what the run needs
     memory = PeakMemory(warm.device)
     adapted = build(spec, data.classes, warm)
-    normalise = Normalise(info, warm.device)
+    normalise = Normalise(info, warm.device, spec.preprocess)
     start_head(adapted.vit, spec, data, warm, normalise)
     run = _Run(spec, metrics, adapted, data, normalise, observer, keeper, micro_batch)
     return run.run(memory, on_model, on_predictions)

@@ -21,10 +21,9 @@ from adapters.data._decoded import decoded
 from adapters.data._progress import listening
 from adapters.data.contract import Part
 from adapters.errors import DataError
-from adapters.preprocess import Preprocess, Resize
+from adapters.preprocess import AS_USUAL, Preprocess, Resize
 
 T = TypeVar("T")
-_AS_USUAL = Preprocess()
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Warm:
         name: str,
         config: Any,
         info: BackboneInfo,
-        preprocess: Preprocess = _AS_USUAL,
+        preprocess: Preprocess = AS_USUAL,
         on_progress: Callable[[], None] | None = None,
     ) -> Prepared:
         """The data set at the backbone's input size, verified against its declared digest.

@@ -187,7 +187,7 @@ class _Scorer:
         from adapters.warm import Pixels
 
         part, info = each.of(spec), backbones.describe(spec.backbone)
-        data = self._warm.data(part.name, part.config, info)
+        data = self._warm.data(part.name, part.config, info, spec.trial().preprocess)
         pixels = data.test
         if each.corruption is not None and each.severity is not None:
             key = part, info.name, each.corruption, each.severity

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from adapters import backbones, fitting, registry
+from adapters.preprocess import Preprocess
 from adapters.spec import TrainConfig
 from suites import fields
 from suites.axes import Axes, Exclude, Override
@@ -22,6 +23,7 @@ class Assembly:
     overrides: Sequence[Override]
     excludes: Sequence[Exclude]
     problems: list[Problem]
+    preprocess: Preprocess = field(default_factory=Preprocess)
     protocol: Protocol | None = None
     blocks: list[tuple[Block, Recipes]] = field(default_factory=list)
     _cells: int = 0
@@ -39,6 +41,7 @@ class Assembly:
             seeds=axes.seeds or (),
             overrides=tuple(override.rule for override in self.overrides),
             excludes=tuple(exclude.rule for exclude in self.excludes),
+            preprocess=self.preprocess,
         )
         size = len(block.backbones) * len(datasets) * len(methods) * len(block.seeds)
         if size > MAX_CELLS:

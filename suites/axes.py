@@ -100,7 +100,7 @@ def _parts(kind: Literal["methods", "data"], entry: Node, problems: list[Problem
     try:
         module = registry.method if kind == "methods" else registry.dataset
         config = module(name.value).Config
-    except registry.UnknownNameError as error:
+    except ValueError as error:
         problems.append(name.problem(str(error)))
         return []
     settings: Settings = {}
@@ -176,15 +176,27 @@ def _rule(node: Node, problems: list[Problem]) -> Rule:
         if axis == "backbone":
             names = [_backbone(name, child, problems) for name in names]
         elif axis != "seed":
-            known = registry.names("methods" if axis == "method" else "data")
             problems += [
-                child.problem(registry.unknown(axis, part, known))
+                child.problem(message)
                 for name in names
-                for part in (str(name).split("+") if axis == "method" else (str(name),))
-                if part not in known
+                if (message := _unknown(axis, str(name))) is not None
             ]
         when[axis] = frozenset(names)
     return Rule(when)
+
+
+def _unknown(axis: str, name: str) -> str | None:
+    """What is wrong with the name of a method or a data set; None where it exists."""
+    if axis == "dataset" and "/" in name:
+        try:
+            registry.dataset(name)
+        except ValueError as error:
+            return str(error)
+        return None
+    known = registry.names("methods" if axis == "method" else "data")
+    parts = name.split("+") if axis == "method" else [name]
+    wrong = [part for part in parts if part not in known]
+    return registry.unknown(axis, wrong[0], known) if wrong else None
 
 
 def _backbones(given: dict[str, Node], problems: list[Problem]) -> tuple[str, ...] | None:

@@ -6,10 +6,11 @@ Only names and validated configs are held; a trial is made when its turn comes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Literal, NamedTuple
 
+from adapters.preprocess import Preprocess
 from adapters.spec import TrainConfig, TrialSpec
 from suites.spec import RunSpec, label, run_spec, shown
 
@@ -69,6 +70,7 @@ class Block:
     seeds: Sequence[int]
     overrides: tuple[Rule, ...]
     excludes: tuple[Rule, ...]
+    preprocess: Preprocess = field(default_factory=Preprocess)
 
     def points(self) -> Iterator[Point]:
         """Every combination, the excluded ones too; seeds change fastest."""
@@ -105,7 +107,7 @@ def trials(block: Block, recipes: Recipes) -> Iterator[TrialSpec]:
             pending, last = [], point[:3]
         if not point.excludes:
             pending += [
-                (position, _trial(point, train))
+                (position, _trial(point, train, block.preprocess))
                 for position, train in enumerate(recipes[point.overrides])
             ]
     yield from _in_order(pending)
@@ -130,7 +132,7 @@ def _in_order(pending: list[tuple[int, TrialSpec]]) -> Iterator[TrialSpec]:
     return (trial for _, trial in sorted(pending, key=lambda entry: entry[0]))
 
 
-def _trial(point: Point, train: TrainConfig) -> TrialSpec:
+def _trial(point: Point, train: TrainConfig, preprocess: Preprocess) -> TrialSpec:
     return TrialSpec(
         backbone=point.backbone,
         dataset=point.dataset.name,
@@ -139,4 +141,5 @@ def _trial(point: Point, train: TrainConfig) -> TrialSpec:
         method_config=point.method.config,
         train=train,
         seed=point.seed,
+        preprocess=preprocess,
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adapters.preprocess import Preprocess
 from suites import catalog, fields
 from suites.assemble import Assembly
 from suites.axes import AXES, Axes, read_axes, read_excludes, read_overrides, read_seeds, read_train
@@ -21,7 +22,13 @@ from suites.suite import Suite
 
 __all__ = ["Problem", "SuiteError", "load", "loads"]
 
-_FIXED = {"resources": Resources, "execution": Execution, "retry": Retry, "store": Keep}
+_FIXED = {
+    "preprocess": Preprocess,
+    "resources": Resources,
+    "execution": Execution,
+    "retry": Retry,
+    "store": Keep,
+}
 _OTHER_KEYS = (*AXES, "overrides", "exclude", "grids", "protocol", *_FIXED)
 
 
@@ -66,6 +73,7 @@ def loads(text: str, *, file: str = "<text>", overrides: Sequence[str] = ()) -> 
         overrides=read_overrides(given["overrides"], problems) if "overrides" in given else [],
         excludes=read_excludes(given["exclude"], problems) if "exclude" in given else [],
         problems=problems,
+        preprocess=fixed["preprocess"] or Preprocess(),
     )
     grids = _grids(root, given, problems)
     protocol = None

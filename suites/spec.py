@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from adapters import backbones, registry
+from adapters.preprocess import Preprocess
 from adapters.spec import TRAINING_SEMANTICS, TrainConfig, TrialSpec, from_plain, options, to_plain
 from suites.fields import type_hints
 
@@ -78,6 +79,18 @@ class RunSpec:
             method_config=from_plain(registry.method(self.method).Config, method["params"]),
             train=from_plain(TrainConfig, self.science["train"]),
             seed=self.seed,
+            preprocess=self._preprocess(),
+        )
+
+    def _preprocess(self) -> Preprocess:
+        """As `run_spec` wrote it."""
+        held = self.science["preprocessing"]
+        usual = backbones.describe(self.backbone).interpolation
+        mode = held["interpolation"]
+        return Preprocess(
+            resize=held["resize"],
+            interpolation="backbone" if mode == usual else mode,
+            normalise=held.get("normalise", "backbone"),
         )
 
 
@@ -85,6 +98,7 @@ def run_spec(trial: TrialSpec) -> RunSpec:
     """The identity of a trial."""
     info = backbones.describe(trial.backbone)
     dataset, method = registry.dataset(trial.dataset), registry.method(trial.method)
+    (mean, std), normalise = trial.preprocess.mean_std(info), trial.preprocess.normalise
     science = {
         "backbone": {"name": info.name, "weights_digest": info.weights_digest},
         "dataset": {
@@ -94,10 +108,12 @@ def run_spec(trial: TrialSpec) -> RunSpec:
         },
         "preprocessing": {
             "size": info.dims.image_size,
-            "mean": [float(x) for x in info.mean],
-            "std": [float(x) for x in info.std],
-            "interpolation": info.interpolation,
-            "resize": "squash",
+            "mean": [float(x) for x in mean],
+            "std": [float(x) for x in std],
+            "interpolation": trial.preprocess.mode(info),
+            "resize": trial.preprocess.resize,
+            # The numbers are the identity; their name is kept where it is not the usual one.
+            **({} if normalise == "backbone" else {"normalise": normalise}),
         },
         "method": {"name": trial.method, "params": _canonical(trial.method_config)},
         "train": _canonical(trial.train),

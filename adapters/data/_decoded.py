@@ -25,8 +25,9 @@ from torch import Tensor
 
 from adapters.backbones._cache import cache_dir
 from adapters.data._progress import tick
+from adapters.data._resize import resized
 from adapters.data.contract import Encoded, Part
-from adapters.preprocess import Resize, resized
+from adapters.preprocess import Resize
 
 _IN_MEMORY = 64 * 2**20
 """Bytes up to which a set that is not encoded stays in memory."""

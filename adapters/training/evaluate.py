@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from adapters.backbones.contract import BackboneInfo
+from adapters.preprocess import AS_USUAL, Preprocess
 from adapters.warm import Pixels
 
 Metrics = Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], float]]
@@ -21,11 +22,14 @@ EVAL_BATCH = 256
 
 
 class Normalise:
-    """Pixels of 0 to 255 (B, 3, S, S) -> float32, with the backbone's mean and deviation per channel."""
+    """Pixels of 0 to 255 (B, 3, S, S) -> float32, by mean and deviation per channel."""
 
-    def __init__(self, info: BackboneInfo, device: torch.device) -> None:
-        self._scale_311 = 1.0 / (255.0 * torch.tensor(info.std, device=device).view(3, 1, 1))
-        mean_311 = torch.tensor(info.mean, device=device).view(3, 1, 1)
+    def __init__(
+        self, info: BackboneInfo, device: torch.device, preprocess: Preprocess = AS_USUAL
+    ) -> None:
+        mean, std = preprocess.mean_std(info)
+        self._scale_311 = 1.0 / (255.0 * torch.tensor(std, device=device).view(3, 1, 1))
+        mean_311 = torch.tensor(mean, device=device).view(3, 1, 1)
         self._shift_311 = -mean_311 * 255.0 * self._scale_311
 
     def __call__(self, pixels_B3SS: Tensor) -> Tensor:

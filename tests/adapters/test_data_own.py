@@ -15,9 +15,10 @@ from PIL import Image
 from adapters import backbones, registry
 from adapters.data import _decoded, _files
 from adapters.data._progress import listening
+from adapters.data._resize import resized
 from adapters.data.contract import Images
 from adapters.errors import DataError
-from adapters.preprocess import Preprocess, resized
+from adapters.preprocess import Preprocess
 from adapters.warm import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
