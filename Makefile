@@ -25,9 +25,10 @@ $(STAMP): pyproject.toml
 quickstart: install  ## run the quickstart suite and show its leaderboard
 	$(BIN)/peftgrid run quickstart
 
-# One thread: the tensors of the tests are small, and the processes that Ray starts want the other core.
+# One thread in each of two processes, which share the tests by files: the tensors are small, and the tests with Ray,
+# which starts more processes, are all in one file.
 test: install  ## all tests that fit into a few minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not faults and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not faults and not browser"
 
 test-slow: install  ## the tests that take ten seconds to a minute each
 	$(BIN)/python -m pytest -m slow
@@ -55,10 +56,9 @@ bench-store: install  ## queries over 100,000 runs and over 5,000 files, beside 
 bench-full: install  ## what a training step of every method costs, for hours; writes bench-full.json
 	$(BIN)/python -m tests.bench.steps
 
-studies: install  ## the tuned quickstart, and whether it shows what the README says
-	$(BIN)/peftgrid run quickstart_tune
+studies: install  ## the tuned quickstart and a small twin of every study; pages in ./studies
 	$(BIN)/python -m tests.studies
 
 clean:  ## remove what the other targets made, the store ./runs excepted
-	rm -rf $(VENV) dist bench.json bench-full.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist studies bench.json bench-full.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -46,7 +46,7 @@ def test_views_answer(full):
 def test_common_table_expressions_and_catalogue(full):
     assert query(full, "with t as (select 1 x) select * from t;").to_pylist() == [{"x": 1}]
     names = query(full, "show tables").column("name").to_pylist()
-    assert names == ["attempts", "epochs", "plans", "runs"]
+    assert names == ["attempts", "epochs", "evaluations", "plans", "runs"]
 
 
 @pytest.mark.parametrize(

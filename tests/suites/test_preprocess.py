@@ -30,7 +30,13 @@ def test_the_usual_is_what_runs_had_before_it_could_be_chosen():
 
 @pytest.mark.parametrize(
     "given",
-    ["resize: crop", "resize: square_crop", "normalise: none", "normalise: half", "interpolation: bilinear"],
+    [
+        "resize: crop",
+        "resize: square_crop",
+        "normalise: none",
+        "normalise: half",
+        "interpolation: bilinear",
+    ],
 )
 def test_what_changes_the_input_changes_the_run_and_comes_back(given):
     found = spec(f"preprocess: {{{given}}}")
