@@ -208,7 +208,7 @@ PLANS = (
 EVALUATIONS = (
     Column("run_id", TEXT, "the trained run"),
     Column("set", TEXT, "the data set, with its settings and corruption if any"),
-    Column("split", TEXT, "test"),
+    Column("split", TEXT, "which images were scored: always test"),
     Column(
         "mode",
         TEXT,

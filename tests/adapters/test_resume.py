@@ -121,18 +121,20 @@ def unbroken(warm):
 def test_a_stop_at_every_word_of_the_observer(warm, unbroken, tmp_path, at):
     where, goes_on = PLACES[at - 1]
     trial = spec(params=DROPPING, epochs=2)
+    expected = unbroken(trial)  # and the images are read: reading is heard as steps, too
     with pytest.raises(StopRequested, match=where):
         run(trial, warm, observer=Stopping(at), keeper=keeper(tmp_path, 1))
     observer = Stopping()
     result = run(trial, warm, observer=observer, keeper=keeper(tmp_path, 2))
-    assert science(result) == unbroken(trial)
+    assert science(result) == expected
     assert (result.resumed_from_epoch, result.resumed_from_step) == goes_on
     assert tuple(observer.rows) == result.epochs  # what was trained before is heard again
 
 
-def test_an_unbroken_run_says_nothing_else(warm):
-    observer = Stopping()
-    run(spec(params=DROPPING, epochs=2), warm, observer=observer)
+def test_an_unbroken_run_says_nothing_else(warm, unbroken):
+    trial, observer = spec(params=DROPPING, epochs=2), Stopping()
+    unbroken(trial)
+    run(trial, warm, observer=observer)
     assert observer.heard == len(PLACES)
 
 
