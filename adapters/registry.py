@@ -1,6 +1,7 @@
 """Finding methods, data sets and packaged backbones by their file names: a new file is a new name.
 
-Files that start with an underscore are helpers, not entries.
+Files that start with an underscore are helpers, not entries. A lab's own files may lie in a folder of
+their own: see `adapters.plugins`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, cast
+
+from adapters import plugins
 
 if TYPE_CHECKING:  # the contracts import torch, which the names alone do not need
     from adapters.data.contract import Dataset
@@ -43,8 +46,11 @@ class UnknownNameError(ValueError):
 @cache
 def names(kind: Kind) -> tuple[str, ...]:
     """The names of all entries of a kind, sorted."""
-    package = importlib.import_module(f"adapters.{kind}")
-    found = (module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg)
+    path = importlib.import_module(f"adapters.{kind}").__path__
+    own = plugins.folder()
+    if own is not None and plugins.files(own) and str(own / kind) not in path:
+        path.append(str(own / kind))
+    found = (module.name for module in pkgutil.iter_modules(path) if not module.ispkg)
     skipped = _HELPERS.get(kind, set())
     return tuple(sorted(n for n in found if not n.startswith("_") and n not in skipped))
 

@@ -38,9 +38,12 @@ class ClusterError(RuntimeError):
 class Cluster:
     """A running Ray, as jobs need to know it."""
 
-    capacity: Capacity
     scratch: Path
     """A short-lived folder for Ray Train's own files; no result ever lies in it."""
+
+    def capacity(self) -> Capacity:
+        """What it has at this moment, and what it may get."""
+        return _capacity()
 
 
 @contextlib.contextmanager
@@ -67,7 +70,7 @@ def running(address: str | None, *, cpus: int | None, threads: int) -> Iterator[
     try:
         if owned:
             _start(address, cpus or len(os.sched_getaffinity(0)), home)
-        yield Cluster(capacity=_capacity(), scratch=home)
+        yield Cluster(scratch=home)
     finally:
         if owned:
             ray.shutdown()

@@ -72,6 +72,20 @@ class JobState:
     """The attempt that it committed last."""
     heard: float = 0.0
     """When the job last told of progress, on the dispatcher's own monotonic clock."""
+    began: tuple[float, float] = (0.0, 0.0)
+    """When the run in hand was first heard of, on the same clock, and the epochs it had then."""
+    done: float = 0.0
+    """Epochs of the run in hand that are done, with the begun one's part."""
+    images_per_second: float | None = None
+    """Of the run's last whole epoch of training; None before there is one."""
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the run in hand, if it goes on as it went so far; None where that is not known."""
+        moment, epochs = self.began
+        if self.current is None or self.done <= epochs:
+            return None
+        return (self.heard - moment) / (self.done - epochs) * (self.epochs - self.done)
 
     @property
     def complete(self) -> bool:
@@ -118,6 +132,7 @@ class Dispatcher:
         self._dropped = 0
         self._closed = False
         self._stopping = False
+        self._unwanted: set[str] = set()
 
     # --- the driver's side ---------------------------------------------------------------------
 
@@ -146,6 +161,13 @@ class Dispatcher:
     def stop(self) -> None:
         """Every job stops its run at the next step and ends."""
         self._stopping = True
+
+    def stop_run(self, run_id: str) -> None:
+        """One run stops at its next step, or is not begun."""
+        self._unwanted.add(run_id)
+        for queue in (self._queue, *(state.own for state in self._jobs.values())):
+            if queue and run_id in queue:
+                queue.remove(run_id)
 
     def poll(self, since: int) -> News:
         """Events from number `since` on, which are then forgotten, and how things stand."""
@@ -206,22 +228,35 @@ class Dispatcher:
         queue.remove(run_id)
         state.sequence, state.current = sequence, run_id
         state.epoch = state.step = state.steps = 0
+        state.done, state.images_per_second = 0.0, None
         state.epochs = self._work[run_id].spec.science["train"]["epochs"]
         state.heard = time.monotonic()
         self._event("started", job, run_id)
         return self._work[run_id]
 
-    def progress(self, job: str, run_id: str, epoch: int, step: int, steps: int) -> bool:
+    def progress(
+        self,
+        job: str,
+        run_id: str,
+        epoch: int,
+        step: int,
+        steps: int,
+        images_per_second: float | None = None,
+    ) -> bool:
         """Note how far a run is; True asks the job to stop it."""
         state = self._job(job)
         if state.current is None:  # a dispatcher that began after the run did
             state.current = run_id
         if state.current == run_id:
+            now, done = time.monotonic(), epoch - 1 + step / max(steps, 1)
             if state.steps == 0:
                 self._event("training", job, run_id)
+                state.began = now, done
             state.epoch, state.step, state.steps = epoch, step, steps
-            state.launches, state.heard = 0, time.monotonic()
-        return self._stopping
+            # Steps of an evaluation are told like those of the epoch that they follow.
+            state.done, state.images_per_second = max(state.done, done), images_per_second
+            state.launches, state.heard = 0, now
+        return self._stopping or run_id in self._unwanted
 
     def elsewhere(self, job: str, run_id: str, claim: dict[str, Any]) -> None:
         """`job` did not begin a run: another driver's job opened an attempt (`claim`), or did it ({})."""

@@ -85,7 +85,7 @@ def _rounds(
 ) -> Outcome:
     """Execute the cells, then the finals that their selection makes, until nothing is left."""
     outcome, tried = foreman.outcome, set[str]()
-    while outcome.signal is None and outcome.problem is None:
+    while not outcome.stopping and outcome.problem is None:
         ready = [run.cell.spec for run in plan.to_do(wanted) if run.cell.spec.run_id not in tried]
         if not ready:
             break
@@ -95,8 +95,8 @@ def _rounds(
             break
         plan = make_plan(suite, store)
         foreman.patiently(partial(save, suite, store, plan))
-    foreman.call("stop" if outcome.signal else "close")
-    foreman.jobs.join(END_SECONDS if outcome.signal is None else HURRIED_SECONDS)
+    foreman.call("stop" if outcome.stopping else "close")
+    foreman.jobs.join(HURRIED_SECONDS if outcome.stopping else END_SECONDS)
     outcome.left = _left(make_plan(suite, store))
     return outcome
 
@@ -113,7 +113,7 @@ def _foreman(
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    capacity, gpus = ray_cluster.capacity, suite.resources.gpus
+    capacity, gpus = ray_cluster.capacity(), suite.resources.gpus
     share = float(capacity.has_gpus) if gpus == "auto" else gpus
     # Where the driver is, so that the loss of another node does not take it away. On a dead
     # dispatcher Ray starts another and repeats the calls that were not answered.
@@ -138,10 +138,17 @@ def _foreman(
         memory=ledger.memory,
     )
     asked = template.resources()
-    parallel = capacity.parallel(asked, most)
+    capacity.parallel(asked, most)  # refuses what can never be
     waiting = capacity.why_waiting(asked)
     if waiting:
         view.note(waiting)
+
+    def room() -> int:
+        try:
+            return ray_cluster.capacity().parallel(asked, most)
+        except RequestError:
+            return 1  # its nodes are gone for now: one job waits for another
+
     return Foreman(
         suite,
         Jobs(template, ray_cluster.scratch),
@@ -149,7 +156,7 @@ def _foreman(
         ledger,
         lease,
         view,
-        parallel=parallel,
+        room=room,
         began=began or time.monotonic(),
     )
 
@@ -188,7 +195,7 @@ def _signals(foreman: Foreman) -> Iterator[None]:
         return
 
     def handle(number: int, _frame: FrameType | None) -> None:
-        foreman.interrupt(number)
+        foreman.ending.interrupt(number)
 
     previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import Any, TypeVar
 
-from orchestrator import failures, nodes
+from orchestrator import failures, live, nodes
 from orchestrator.dispatch import Event, News, Work
+from orchestrator.ending import Ending
 from orchestrator.jobs import Jobs
 from orchestrator.ledger import Ledger
 from orchestrator.outcome import Outcome, View
@@ -20,8 +22,6 @@ from suites.suite import Suite
 T = TypeVar("T")
 
 POLL_SECONDS = 0.2
-DRAIN_SECONDS = 30.0
-"""How long a first signal waits for the jobs to stop at their next step."""
 SILENT_SECONDS = 2.0
 """Beyond `stall_after`, which a process that can run at all ends itself by."""
 LOOK_SECONDS = 2.0
@@ -44,15 +44,17 @@ class Foreman:
         lease: Lease,
         view: View,
         *,
-        parallel: int,
+        room: Callable[[], int],
         began: float,
     ) -> None:
+        """`room` tells how many jobs the cluster takes at that moment."""
         self.outcome = Outcome()
+        self.ending = Ending(self.outcome, view)
         self._suite, self.jobs, self._dispatcher = suite, jobs, dispatcher
         self._ledger, self._lease, self._view = ledger, lease, view
-        ledger.give_up = lambda: self.outcome.signal is not None
-        self._parallel, self._began = parallel, began
-        self._staff = Staff(suite, jobs, self.call, view, parallel=parallel)
+        ledger.give_up = lambda: self.outcome.stopping
+        self._room, self._began = room, began
+        self._staff = Staff(suite, jobs, self.call, view, parallel=room())
         self._work: dict[str, Work] = {}
         self._left: set[str] = set()
         self._later: list[tuple[float, Work]] = []
@@ -65,20 +67,9 @@ class Foreman:
         self._ended: set[str] = set()
         """Jobs whose end has been taken in."""
         self._deaths = 0
-        self._commits = 0
-        """Since it was last asked whether the tables are to be compacted."""
+        self._commits = 0  # since it was last asked whether the tables are to be compacted
         self._killed: dict[tuple[str, int], str] = {}
-        """Processes, by node and number, killed because they were silent, with what was seen."""
-        self._deadline = 0.0
-
-    def interrupt(self, number: int) -> None:
-        """First signal: stop at the next step. Second: stop now."""
-        if self.outcome.signal is None:
-            self.outcome.signal = number
-            self._deadline = time.monotonic() + DRAIN_SECONDS
-            self._view.note("stopping at the next step; a second signal stops at once")
-        else:
-            self._deadline = time.monotonic()
+        """Processes, by node and number, that were silent, with what was seen."""
 
     def execute(self, works: list[Work]) -> None:
         """Return when all of them have ended, or a signal or a problem ends the drive."""
@@ -96,15 +87,16 @@ class Foreman:
             self._watch(news)
             if self._lease.lost:
                 self.outcome.problem = "another driver took over this suite"
-            if self.outcome.signal is not None:
+            self._hear()
+            if self.outcome.stopping:
                 if not asked_to_stop:
                     self.call("stop")
                     asked_to_stop = True
                 busy = [state for state in news.jobs.values() if state.current]
-                if not busy or time.monotonic() > self._deadline:
+                if not busy or self.ending.is_due:
                     self._close_open_claims()
                     return
-            elif self._deaths > MAX_DEATHS * self._parallel:
+            elif self._deaths > MAX_DEATHS * self._staff.parallel:
                 self.outcome.problem = self.jobs.why_ended()
             elif self.outcome.problem is None:
                 self._staff.fill(news, len(self._left) - len(self._others))
@@ -134,11 +126,19 @@ class Foreman:
         self._seen, self._generation = news.total, news.generation
         for event in news.events:
             self._take(event)
-        ended = self.outcome.succeeded + self.outcome.failed
-        self._view.update(
-            self.outcome.succeeded, self.outcome.failed, ended + len(self._left), news.jobs
-        )
+        now = live.of_drive(self.outcome, self._left, self._began, news.jobs, self._work)
+        self._view.update(now)
+        self._lease.say(asdict(now))
         return news
+
+    def _hear(self) -> None:
+        """What `peftgrid stop` asked for."""
+        self.ending.hear(self._lease.asked)
+        for run_id in self._left & self.ending.unwanted:
+            self._view.note(f"{run_id}: stopping it, as it was asked for")
+            self._left.discard(run_id)
+            self._later = [each for each in self._later if each[1].spec.run_id != run_id]
+            self.call("stop_run", run_id)
 
     def _take(self, event: Event) -> None:
         outcome, run_id = self.outcome, event.run_id or ""
@@ -192,7 +192,7 @@ class Foreman:
         now = time.monotonic()
         due = [work for moment, work in self._later if moment <= now]
         self._later = [(moment, work) for moment, work in self._later if moment > now]
-        if due and self.outcome.signal is None:
+        if due and not self.outcome.stopping:
             self._staff.queue(due, first=True)
 
     def _take_ended(self, alive: set[str], news: News) -> None:
@@ -248,7 +248,7 @@ class Foreman:
                 self.outcome.succeeded += 1
             else:
                 again.append(self._work[run_id])
-        if again and self.outcome.signal is None:
+        if again and not self.outcome.stopping:
             self._staff.queue(again, first=True)
 
     def _refill(self) -> None:
@@ -277,6 +277,7 @@ class Foreman:
         if self._commits >= COMMITS:
             self._commits = 0
             self._ledger.compact()
+        self._staff.parallel = self._room()
         nodes.free_places()
         alive = nodes.living()
         for name, state in news.jobs.items():

@@ -165,7 +165,7 @@ class _Worker:
         folder = self._checkpoints(work, number)
         kept = Kept(self._job.keep, self._store, spec, number, self._patiently)
         reporter = Reporter(self._job, spec.run_id, log_path(self._store, spec.run_id, number))
-        outcome: dict[str, Any]
+        outcome: dict[str, Any] = {"status": "failed"}
         try:
             result = run_trial(
                 spec.trial(),
@@ -193,7 +193,7 @@ class _Worker:
             outcome = {"status": "succeeded", **rows.of_result(result), **kept.columns}
             reporter.curve = list(result.epochs)  # with what an attempt before this one trained
         finally:
-            reporter.close(folder.reasons)
+            reporter.close(folder.reasons, succeeded=outcome["status"] == "succeeded")
         attempt = rows.attempt(
             spec,
             number=number,

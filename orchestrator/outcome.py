@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.dispatch import Event, JobState
-from suites.spec import RunSpec
+from orchestrator.dispatch import Event
+
+if TYPE_CHECKING:
+    from orchestrator.live import Named, Now
 
 
 class View(Protocol):
@@ -15,10 +17,10 @@ class View(Protocol):
     def note(self, text: str) -> None:
         """Say one thing that happened."""
 
-    def event(self, event: Event, spec: RunSpec | None) -> None:
+    def event(self, event: Event, spec: Named | None) -> None:
         """A dispatcher event."""
 
-    def update(self, done: int, failed: int, total: int, jobs: dict[str, JobState]) -> None:
+    def update(self, now: Now) -> None:
         """Where the suite stands now."""
 
 
@@ -33,7 +35,15 @@ class Outcome:
     left: int = 0
     """Wanted runs that did not end."""
     signal: int | None = None
+    """The signal that ended it."""
+    asked: bool = False
+    """Whether `peftgrid stop` ended it."""
     problem: str | None = None
     seconds_to_first_step: float | None = None
     failures: list[tuple[str, str]] = field(default_factory=list)
     """(run_id, error) of the runs that failed in this drive."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody wants it to end."""
+        return self.asked or self.signal is not None

@@ -11,16 +11,13 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from orchestrator.dispatch import Event, JobState
-from suites.spec import RunSpec
+from orchestrator.dispatch import Event
+from orchestrator.live import JobNow, Named, Now, label
+
+JOB_COLUMNS = ("job", "run", "epoch", "step", "images/s", "left")
 
 
-def label(spec: RunSpec | None) -> str:
-    """A run in words: method with its parameters, data set, seed."""
-    return f"{spec.variant} on {spec.dataset}, seed {spec.seed}" if spec else "-"
-
-
-def finished_line(event: Event, spec: RunSpec | None) -> str:
+def finished_line(event: Event, spec: Named | None) -> str:
     """One line about a run that ended."""
     text = f"{event.status:<9} {event.run_id} {label(spec)}"
     if event.status == "failed":
@@ -57,7 +54,7 @@ class Lines:
         if not self._quiet:
             self._say(text)
 
-    def event(self, event: Event, spec: RunSpec | None) -> None:
+    def event(self, event: Event, spec: Named | None) -> None:
         """Say what a job did; failures are told even when quiet."""
         if event.kind == "finished" and (event.status == "failed" or not self._quiet):
             self._say(f"{event.job}: {finished_line(event, spec)}")
@@ -67,7 +64,7 @@ class Lines:
             self._trained.add(event.job)
             self.note(f"{event.job}: training its first run, {label(spec)}")
 
-    def update(self, done: int, failed: int, total: int, jobs: dict[str, JobState]) -> None:
+    def update(self, now: Now) -> None:
         """Nothing: every change has had its line."""
 
     def _say(self, text: str) -> None:
@@ -83,7 +80,6 @@ class LiveTable:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._note = ""
-        self._specs: dict[str, RunSpec] = {}
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -95,7 +91,6 @@ class LiveTable:
         )
         self._task = self._bar.add_task("runs", total=None, failed="", left="")
         self._live = Live(self._bar, console=console, refresh_per_second=4)
-        self._first_training: float | None = None
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -114,42 +109,51 @@ class LiveTable:
         self._note = text
         self._bar.update(self._task, description=text)
 
-    def event(self, event: Event, spec: RunSpec | None) -> None:
-        """Print a finished run above the table; remember what a running one is."""
-        if event.run_id and spec:
-            self._specs[event.run_id] = spec
-        if event.kind == "training" and self._first_training is None:
-            self._first_training = time.monotonic()
+    def event(self, event: Event, spec: Named | None) -> None:
+        """Print a finished run above the table."""
+        if event.kind == "training":
             self.note("runs")
         if event.kind == "finished":
             self._console.print(
                 finished_line(event, spec), markup=False, highlight=False, soft_wrap=True
             )
 
-    def update(self, done: int, failed: int, total: int, jobs: dict[str, JobState]) -> None:
+    def update(self, now: Now) -> None:
         """Redraw."""
-        ended = done + failed
-        left = ""
-        if ended and self._first_training is not None and total > ended:
-            seconds = (time.monotonic() - self._first_training) / ended * (total - ended)
-            left = f"about {seconds / 60:.0f} min left" if seconds > 90 else f"{seconds:.0f} s left"
+        ended = now.succeeded + now.failed
         self._bar.update(
             self._task,
             completed=ended,
-            total=total,
-            failed=f"{failed} failed" if failed else "",
-            left=left,
+            total=ended + now.left,
+            failed=f"{now.failed} failed" if now.failed else "",
+            left=_left(now.seconds_left),
         )
-        table = Table(box=None, pad_edge=False)
-        for heading in ("job", "run", "epoch", "step"):
-            table.add_column(heading)
-        for name, job in jobs.items():
-            spec = self._specs.get(job.current or "")
-            if job.current:
-                table.add_row(
-                    name, label(spec), f"{job.epoch}/{job.epochs}", f"{job.step}/{job.steps}"
-                )
-        self._live.update(Group(table, self._bar) if table.rows else self._bar)
+        self._live.update(Group(_jobs(now), self._bar) if now.jobs else self._bar)
+
+
+def job_row(job: JobNow) -> tuple[str, ...]:
+    """What the table shows of a job, under `JOB_COLUMNS`."""
+    rate = "" if job.images_per_second is None else f"{job.images_per_second:.0f}"
+    epoch, step = f"{job.epoch}/{job.epochs}", f"{job.step}/{job.steps}"
+    return job.job, job.run, epoch, step, rate, _left(job.seconds_left)
+
+
+def _jobs(now: Now) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in JOB_COLUMNS:
+        table.add_column(heading)
+    for job in now.jobs:
+        table.add_row(*job_row(job))
+    return table
+
+
+def _left(seconds: float | None) -> str:
+    """A time in words; nothing where there is none to tell."""
+    if not seconds:
+        return ""
+    if seconds > 5400:
+        return f"about {seconds / 3600:.1f} h left"
+    return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"{seconds:.0f} s left"
 
 
 def view(console: Console, *, quiet: bool) -> Lines | LiveTable:

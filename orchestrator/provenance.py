@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from adapters import plugins
+
+SENT = "peftgrid-source.json"
+"""Lies beside the packages of a program that was sent to a cluster."""
+
 
 def of_source() -> dict[str, Any]:
-    """`git_commit` and `git_dirty` of the checkout this program runs from; None where it is none."""
+    """`git_commit` and `git_dirty` of the checkout this program runs from; None where it is none.
+
+    Of a program that was sent to a cluster: those of the checkout that it was sent from.
+    """
+    told = _sent()
+    if told is not None:
+        return {name: told[name] for name in ("git_commit", "git_dirty")}
     home = Path(__file__).resolve().parent.parent
     if not (home / ".git").exists():
         return {"git_commit": None, "git_dirty": None}
@@ -48,13 +60,30 @@ def of_packages() -> dict[str, str]:
     import timm
     import torch
 
+    own = _plugins()
+
     return {
         "peftgrid": importlib.metadata.version("peftgrid"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "timm": timm.__version__,
         "numpy": np.__version__,
+        **({"plugins": own} if own else {}),
     }
+
+
+def _sent() -> dict[str, Any] | None:
+    """What was known of this program where it was sent from; None where it was not sent."""
+    path = Path(__file__).resolve().parent.parent / SENT
+    return json.loads(path.read_bytes()) if path.exists() else None
+
+
+def _plugins() -> str | None:
+    """The digest of a lab's own files, wherever they are used from."""
+    sent, own = _sent(), plugins.folder()
+    if sent is not None:
+        return sent.get("plugins")
+    return plugins.digest(own) if own is not None else None
 
 
 def _cpu_name() -> str:

@@ -26,7 +26,8 @@ PREEMPTION_SECONDS = 1.0
 class Reporter:
     """The observer of one run. Every call is progress: without any for `stall_after` the process ends.
 
-    Its dump of all threads, and Python's at a crash, go to `log`, which is removed when it is empty.
+    A line for each row of its curve goes to `log`, and so do its dump of all threads and Python's at a
+    crash. The log of a run that succeeded is removed where there is nothing else in it.
     """
 
     def __init__(self, job: JobConfig, run_id: str, log: Path) -> None:
@@ -36,16 +37,18 @@ class Reporter:
         self._began = time.monotonic()
         self._log, self._file = log, _open(log)
         self.curve: list[EpochResult] = []
+        self._rate: float | None = None
         faulthandler.enable(self._file)
         self._alive()
 
-    def close(self, notes: Iterable[str]) -> None:
+    def close(self, notes: Iterable[str], *, succeeded: bool) -> None:
         """The run has ended: nothing is watched any more; `notes` are kept in the log."""
         faulthandler.cancel_dump_traceback_later()
         faulthandler.disable()
+        notes = list(notes)
         self._file.writelines(f"{note}\n" for note in notes)
         self._file.close()
-        if not self._log.stat().st_size:
+        if succeeded and not notes:
             self._log.unlink()
 
     def step(self, epoch: int, step: int, steps: int) -> None:
@@ -73,6 +76,13 @@ class Reporter:
         """Keep the row of the learning curve for the commit."""
         self._alive()
         self.curve.append(row)
+        if row.split == "train":
+            self._rate = row.images_per_second
+        self._file.write(
+            f"epoch {row.epoch} {row.split}: loss {row.loss:.4f}, top1 {row.top1:.4f}, "
+            f"{row.images_per_second:.0f} images/s\n"
+        )
+        self._file.flush()
 
     def _heard_stop(self, epoch: int, step: int, steps: int) -> bool:
         """Tell how far the run is, without waiting, and take the answer to the last time."""
@@ -86,7 +96,7 @@ class Reporter:
                 stop = bool(ray.get(self._answer))
         self._told = time.monotonic()
         self._answer = self._job.dispatcher.progress.remote(
-            self._job.name, self._run_id, epoch, step, steps
+            self._job.name, self._run_id, epoch, step, steps, self._rate
         )
         return stop
 

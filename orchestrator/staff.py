@@ -19,7 +19,8 @@ class Staff:
         self, suite: Suite, jobs: Jobs, call: Callable[..., Any], view: View, *, parallel: int
     ) -> None:
         self._suite, self._jobs, self._call, self._view = suite, jobs, call, view
-        self._parallel = parallel
+        self.parallel = parallel
+        """How many jobs there may be at once; the cluster may grow and shrink."""
         per_job = suite.execution.runs_per_job
         self._per_job = None if per_job == "unlimited" else per_job
         self._numbers = itertools.count(1)
@@ -43,7 +44,7 @@ class Staff:
         alive = self._jobs.alive()
         complete = {name for name in alive if news.jobs.get(name, JobState()).complete}
         started = 0
-        room = self._parallel - len(alive - complete)
+        room = self.parallel - len(alive - complete)
         for _ in range(min(room, len(self._batches))):
             batch = self._batches.pop(0)
             name = self._name(batch[0].spec.run_id if self._per_job == 1 else None)

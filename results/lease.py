@@ -1,7 +1,8 @@
 """One driver per suite and store: a lease that its holder renews and a dead holder loses.
 
     lease/<suite>.<n>.json   the n-th holder, made by exclusive create
-    lease/<suite>.<n>.beat   a counter that the holder replaces every few seconds
+    lease/<suite>.<n>.beat   a counter that the holder replaces every few seconds, with how far it is
+    lease/<suite>.<n>.stop   somebody asks the holder to stop; .stop-now, .stop-<run_id> likewise
     lease/<suite>.<n>.done   the holder has ended
 
 No wall clock is compared: who wants the lease watches the counter on its own clock. A holder on the
@@ -29,6 +30,8 @@ from results.process import start_time
 from results.store import Store
 
 BEAT_SECONDS = 2.0
+STOP, STOP_NOW, STOP_RUN = "stop", "stop-now", "stop-"
+"""What a holder may be asked; the last one is followed by a run_id."""
 DEAD_BEATS = 6
 """Beats without a change after which a holder is dead."""
 NFS_SECONDS = 120.0
@@ -66,6 +69,19 @@ class Observer:
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """How far the holder said that it is, with its last beat; empty before the first."""
+        try:
+            found = json.loads(self._read() or "{}")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}  # older holders wrote a number
+
+    def ask(self, what: str) -> None:
+        """Ask the holder to stop: `STOP`, `STOP_NOW`, or `STOP_RUN` and a run_id. Twice is once."""
+        create_exclusive(self._folder / f"{self._name}.{what}", b"")
 
     def alive(self) -> bool:
         """Whether the holder has not ended and was not silent for the limit since it is watched."""
@@ -109,6 +125,8 @@ class Lease:
         self._seconds = beat_seconds
         self._ended = threading.Event()
         self._lost = False
+        self._progress: Mapping[str, Any] = {}
+        self._asked: frozenset[str] = frozenset()
         self._thread = threading.Thread(target=self._beat, name=f"lease {self.name}", daemon=True)
         self._thread.start()
 
@@ -144,6 +162,15 @@ class Lease:
         """Whether another driver has taken over meanwhile."""
         return self._lost
 
+    @property
+    def asked(self) -> frozenset[str]:
+        """What the holder was asked so far; see `Observer.ask`."""
+        return self._asked
+
+    def say(self, progress: Mapping[str, Any]) -> None:
+        """Tell whoever watches how far the holder is, in what JSON has; with the next beat."""
+        self._progress = progress
+
     def release(self) -> None:
         """End it, so that the next driver need not watch."""
         self._ended.set()
@@ -168,10 +195,20 @@ class Lease:
             count += 1
             # A full disk must not end the thread: the beat is tried again the next time.
             with contextlib.suppress(OSError):
-                _replace(self._folder / f"{self.name}.beat", str(count))
+                said = json.dumps({"beat": count, **self._progress})
+                _replace(self._folder / f"{self.name}.beat", said)
                 self._lost = _highest(self._folder, self._suite) > self._number
+                asked = self._folder.glob(f"{self.name}.{STOP}*")
+                self._asked = frozenset(path.name.rpartition(".")[2] for path in asked)
             if self._ended.wait(self._seconds):
                 return
+
+
+def newest(store: Store, suite: str) -> Observer | None:
+    """The driver that took the suite last, dead or alive; None where none ever did."""
+    folder = store.path / "lease"
+    number = _highest(folder, suite) if folder.is_dir() else 0
+    return Observer(store, f"{suite}.{number}") if number else None
 
 
 def split_name(name: str) -> tuple[str, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from results.lease import Observer
@@ -23,3 +24,17 @@ def of(run_id: str | None, statuses: Mapping[str, str], in_hand: Collection[str]
     if run_id in in_hand:
         return "running"
     return statuses.get(run_id, "queued")
+
+
+def of_suites(store: Store) -> dict[str, Counter[str]]:
+    """How many runs of the latest plan of every suite have each status."""
+    runs, in_hand = store.runs(["status"]), running(store)
+    columns = (runs.column(name).to_pylist() for name in ("run_id", "status"))
+    statuses: dict[str, str] = dict(zip(*columns, strict=True))
+    plans = store.plans_table(["run_id"])
+    counted: dict[str, Counter[str]] = {}
+    for suite, run_id in zip(
+        *(plans.column(n).to_pylist() for n in ("suite", "run_id")), strict=True
+    ):
+        counted.setdefault(suite, Counter())[of(run_id, statuses, in_hand)] += 1
+    return counted

@@ -12,7 +12,7 @@
     predictions/<run_id>.<n>.<random>.safetensors   its test logits (see `results.predictions`)
     evaluations/<run_id>.<key>.parquet         its scores on further sets (see `results.evaluations`)
     lease/<suite>.<n>.*                        the drivers of a suite (see `results.lease`)
-    logs/<run_id>.<n>.log                      what a process wrote as it crashed or hung
+    logs/<run_id>.<n>.log                      what a process wrote while it ran, crashed or hung
     quarantine/...                             damaged files (see `results.quarantine`)
 
 Every file but the beats is made by exclusive create (see `results.files`): of any number of

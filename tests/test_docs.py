@@ -24,8 +24,8 @@ README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 DOCS = [path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))]
 # Starting runs takes minutes: the smoke suite is run by test_packaging.py, the others by `make`.
-# `serve` ends when it is told to: test_server.py does.
-STARTS = ("run", "resume", "serve")
+# `serve` ends when it is told to, `stop` needs somebody to stop: test_server.py and test_watch.py.
+STARTS = ("run", "resume", "serve", "stop")
 
 
 def blocks(text, language):
@@ -109,9 +109,9 @@ def test_the_python_of_the_readme_runs(monkeypatch, tmp_path):
 
 
 def test_every_link_resolves():
-    for text in (README, CONTRIBUTING):
-        for target in re.findall(r"\]\(([^)]+)\)", text):
-            assert (ROOT / target).exists(), target
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def test_every_file_that_contributing_names_exists():

@@ -15,13 +15,28 @@ from orchestrator.cli import (
     look,
     report,
     start,
+    submit,
+    watch,
 )
 from orchestrator.cli.app import ExitCode, app, fail
 
 __all__ = ["app", "main"]
 
 # Command modules register themselves on `app` when they are imported.
-_COMMANDS = (start, look, compare, figure, report, evaluate, cost, export, care, catalog)
+_COMMANDS = (
+    start,
+    submit,
+    watch,
+    look,
+    compare,
+    figure,
+    report,
+    evaluate,
+    cost,
+    export,
+    care,
+    catalog,
+)
 
 _USAGE = {
     "SuiteError",
@@ -31,6 +46,7 @@ _USAGE = {
     "ExportError",
     "QueryError",
     "PackageError",
+    "PluginError",
     "UnknownNameError",
     "RequestError",
 }

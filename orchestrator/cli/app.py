@@ -6,6 +6,7 @@ import enum
 import importlib.metadata
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -107,6 +108,15 @@ def echo(text: str = "") -> None:
 def echo_json(value: Any) -> None:
     """Print a result as JSON on standard output."""
     typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def exit_code(counts: Mapping[str, int]) -> ExitCode:
+    """How a suite stands, by how many of its runs have each status."""
+    if any(counts.get(status) for status in ("missing", "queued", "running", "stopped")):
+        return ExitCode.INCOMPLETE
+    if counts.get("failed"):  # also where final runs wait for tuning runs that failed
+        return ExitCode.FAILED_RUNS
+    return ExitCode.INCOMPLETE if counts.get("waiting") else ExitCode.DONE
 
 
 def fail(message: str, code: int) -> NoReturn:

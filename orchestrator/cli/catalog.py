@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli.app import ExitCode, JsonOption, app, echo, echo_json, fail
 from orchestrator.cli.plan_text import counted_params
+from orchestrator.cli.submit import HeadOption, output_of
 
 
 @app.command()
@@ -115,17 +117,42 @@ def suites(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def doctor() -> None:
-    """Check that the packages Python finds are peftgrid's own, and say which versions are in use."""
-    import importlib.metadata
+def doctor(address: HeadOption = None, as_json: JsonOption = False) -> None:
+    """Check that the packages Python finds are peftgrid's own, and say which versions are in use.
 
+    With `--address`, beside those of the cluster: its Ray, torch, timm and pyarrow are what a suite
+    that is submitted there runs on.
+    """
     from orchestrator import packages
 
     packages.check()
-    for room, place in packages.found().items():
-        echo(f"{room:<14} {place}")
-    for name in ("peftgrid", "torch", "timm", "ray", "pyarrow", "duckdb"):
-        echo(f"{name:<14} {importlib.metadata.version(name)}")
+    places, versions = packages.found(), _versions()
+    if address is not None:
+        there = json.loads(output_of(address, "doctor", "--json"))["versions"]
+        rows = [
+            {
+                "package": name,
+                "here": here,
+                "cluster": there.get(name, "-"),
+                "": "" if there.get(name) == here else "differs",
+            }
+            for name, here in versions.items()
+        ]
+        _show(rows, as_json)
+    elif as_json:
+        echo_json({"packages": places, "versions": versions})
+    else:
+        for name, said in (*places.items(), *versions.items()):
+            echo(f"{name:<14} {said}")
+
+
+def _versions() -> dict[str, str]:
+    import importlib.metadata
+    import platform
+
+    named = ("peftgrid", "ray", "torch", "torchvision", "timm", "pyarrow", "duckdb", "numpy")
+    found = {name: importlib.metadata.version(name) for name in named}
+    return {"python": platform.python_version(), **found}
 
 
 def _here(missing: str | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import json
 import sys
-from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,9 +23,11 @@ from orchestrator.cli.app import (
     echo_json,
     fail,
 )
+from orchestrator.cli.submit import HeadOption, relay
 
 if TYPE_CHECKING:
     from results.schema import Column
+    from results.store import Store
 
 
 class TableFormat(enum.StrEnum):
@@ -50,35 +51,29 @@ class QueryFormat(enum.StrEnum):
 
 @app.command()
 def status(
-    suite: SuiteName = None, store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False
+    suite: SuiteName = None,
+    store: StoreOption = DEFAULT_STORE,
+    address: HeadOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """How many runs of each suite succeeded, failed, stopped, are running or are still to do."""
+    if address is not None:
+        relay(address, "status", suite, "--json" if as_json else None, store=store)
     from results import standing
     from results.store import Store
 
     opened = Store.open(store.resolve())
-    runs, running = opened.runs(["status"]), standing.running(opened)
-    columns = (runs.column(name).to_pylist() for name in ("run_id", "status"))
-    statuses = dict(zip(*columns, strict=True))
-    plans = opened.plans_table(["run_id"])
-    planned: dict[str, list[str | None]] = {}
-    for name, run_id in zip(
-        *(plans.column(c).to_pylist() for c in plans.column_names), strict=True
-    ):
-        planned.setdefault(name, []).append(run_id)
-    if suite is not None and suite not in planned:
+    counted = standing.of_suites(opened)
+    if suite is not None and suite not in counted:
         fail(f"no suite {suite!r} in {store}; known: {', '.join(opened.plans())}", ExitCode.USAGE)
-    rows = []
-    for name, run_ids in planned.items():
-        if suite in (None, name):
-            counts = Counter(standing.of(run_id, statuses, running) for run_id in run_ids)
-            rows.append({"suite": name, "runs": len(run_ids), **counts})
+    chosen = counted if suite is None else {suite: counted[suite]}
+    rows = [{"suite": name, "runs": counts.total(), **counts} for name, counts in chosen.items()]
     if as_json:
         echo_json(rows)
         return
-    for row in rows:
-        counted = ", ".join(f"{n} {s}" for s, n in row.items() if s not in ("suite", "runs"))
-        echo(f"{row['suite']}: {row['runs']} runs: {counted}")
+    for name, counts in chosen.items():
+        said = ", ".join(f"{n} {status}" for status, n in counts.items())
+        echo(f"{name}: {counts.total()} runs: {said}")
     for path, reason in opened.bad_files:
         typer.echo(f"peftgrid: set aside {path}: {reason}", err=True)
 
@@ -93,14 +88,9 @@ def explain(
     from results.store import Store
 
     opened = Store.open(store.resolve())
-    planned = [
-        row for row in opened.plans_table().to_pylist() if str(row["run_id"]).startswith(run)
-    ]
-    attempts = [row for row in opened.attempts().to_pylist() if row["run_id"].startswith(run)]
-    ids = {row["run_id"] for row in (*planned, *attempts)}
-    if len(ids) != 1:
-        found = f"{len(ids)} runs" if ids else "no run"
-        fail(f"{found} in {store} begin with {run!r}: {' '.join(sorted(ids))}", ExitCode.USAGE)
+    run_id = one_run(opened, run)
+    planned = [row for row in opened.plans_table().to_pylist() if row["run_id"] == run_id]
+    attempts = [row for row in opened.attempts().to_pylist() if row["run_id"] == run_id]
     described = (planned or attempts)[0]
     attempts.sort(key=lambda row: row["attempt"])
     spec = json.loads(described["spec"])
@@ -109,10 +99,10 @@ def explain(
     for row in attempts:
         row["decision"] = decisions.get((row["run_id"], row["attempt"]), {}).get("reason")
     if as_json:
-        echo_json({"run_id": ids.pop(), "suites": suites, "spec": spec, "attempts": attempts})
+        echo_json({"run_id": run_id, "suites": suites, "spec": spec, "attempts": attempts})
         return
     echo(
-        f"run {ids.pop()}: {described['variant']} on {described['dataset']}, seed {described['seed']}"
+        f"run {run_id}: {described['variant']} on {described['dataset']}, seed {described['seed']}"
     )
     echo(f"asked for by: {', '.join(suites) or 'no suite of this store'}")
     for row in attempts:
@@ -120,6 +110,22 @@ def explain(
     echo(_verdict(attempts))
     echo("spec (what the run_id is the hash of):")
     echo(json.dumps(spec, indent=2, sort_keys=True))
+
+
+def one_run(store: Store, beginning: str) -> str:
+    """The run_id, planned or attempted, that begins so; exit 2 where it is not one."""
+    known = (store.plans_table(["run_id"]), store.attempts(["run_id"]))
+    ids: set[str] = {
+        run_id
+        for table in known
+        for run_id in table.column("run_id").to_pylist()
+        if run_id and run_id.startswith(beginning)
+    }
+    if len(ids) != 1:
+        found = f"{len(ids)} runs" if ids else "no run"
+        named = " ".join(sorted(ids)[:10])
+        fail(f"{found} in {store.path} begin with {beginning!r}: {named}", ExitCode.USAGE)
+    return ids.pop()
 
 
 def _explain_attempt(row: dict[str, Any]) -> None:

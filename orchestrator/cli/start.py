@@ -21,8 +21,12 @@ from orchestrator.cli.app import (
     app,
     echo,
     echo_json,
+    exit_code,
     fail,
 )
+from orchestrator.cli.submit import HEAD
+from orchestrator.cli.submit import options as _options
+from orchestrator.cli.submit import start as submit_to
 
 if TYPE_CHECKING:
     from orchestrator.outcome import Outcome
@@ -139,8 +143,15 @@ def resume(
 ) -> None:
     """Start the missing, unfinished and failed runs of a suite; finished ones are never repeated.
 
-    Failed runs go on from their newest checkpoint, with fresh retry budgets.
+    Failed runs go on from their newest checkpoint, with fresh retry budgets. With an `--address` of
+    http://HEAD:8265 it is submitted there, as by `submit`.
     """
+    if address is not None and HEAD.match(address):
+        words = ["resume", *_options(overrides, max_parallel)]
+        chosen = {"--failed": failed, "--unfinished": unfinished, "--restart": restart}
+        words += [flag for flag, given in chosen.items() if given]
+        words += [] if kinds is None else ["--kinds", kinds]
+        submit_to(address, suite, str(store), words, overrides, None, detach=False)
     _drive(
         suite,
         store,
@@ -195,6 +206,8 @@ def _drive(
 
     packages.check()
     suite = _load(source, overrides)
+    if address is not None and HEAD.match(address):
+        fail(f"--address: {address} given, which takes suites by `peftgrid submit`", ExitCode.USAGE)
     planned = make_plan(suite, _existing(path))
     if dry_run:
         print_plan(suite, planned, as_json)
@@ -222,22 +235,19 @@ def _drive(
             began=began,
         )
     _report(suite, store, outcome, quiet=quiet, as_json=as_json)
+    code = _exit_code(outcome, make_plan(suite, store))
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        sys.exit(code)  # Ray is the caller's, who goes on
     sys.stdout.flush()
     # Ray Train's threads may still be winding down; every result is committed, so nobody waits.
-    os._exit(_exit_code(outcome, make_plan(suite, store)))
+    os._exit(code)
 
 
 def _exit_code(outcome: Outcome, planned: Plan) -> int:
-    from orchestrator.plan import UNFINISHED, WAITING
-
     if outcome.signal is not None:
         return 128 + outcome.signal
-    counts = planned.counts()
-    if outcome.problem is not None or any(counts.get(status) for status in UNFINISHED):
-        return ExitCode.INCOMPLETE
-    if counts.get("failed"):  # also where final runs wait for tuning runs that failed
-        return ExitCode.FAILED_RUNS
-    return ExitCode.INCOMPLETE if counts.get(WAITING) else ExitCode.DONE
+    return ExitCode.INCOMPLETE if outcome.problem is not None else exit_code(planned.counts())
 
 
 def _report(suite: Suite, store: Store, outcome: Outcome, *, quiet: bool, as_json: bool) -> None:

@@ -13,6 +13,7 @@ import adapters
 from adapters import backbones
 from orchestrator.driver import drive
 from orchestrator.plan import Wanted, make_plan
+from results.lease import STOP, STOP_RUN, newest
 from results.models import model_of
 from results.predictions import correct, predictions_of
 from results.store import Store
@@ -22,6 +23,11 @@ SCIENCE = (
     *("run_id", "status", "best_epoch", "metrics", "train_top1", "val_top1", "test_top1"),
     *("test_nll", "test_ece", "trainable_params", "adapter_params", "head_params", "total_params"),
 )
+
+
+# Runs that last for hours unless they are stopped: all of a suite's, or the one of seed 0.
+SLOW = "overrides: [{when: {method: linear}, train: {epochs: 100000}}]\n"
+SLOW_FIRST = "overrides: [{when: {seed: 0}, train: {epochs: 100000}}]\n"
 
 
 class Silent:
@@ -36,8 +42,22 @@ class Silent:
     def event(self, event, spec):
         self.events.append(event)
 
-    def update(self, done, failed, total, jobs):
+    def update(self, now):
         pass
+
+
+class Asking(Silent):
+    """A view that leaves a request in the store when the first run trains."""
+
+    def __init__(self, store, suite, what):
+        super().__init__()
+        self.store, self.suite, self.what, self.run_id = store, suite, what, None
+
+    def event(self, event, spec):
+        super().event(event, spec)
+        if event.kind == "training" and self.run_id is None:
+            self.run_id = event.run_id
+            newest(self.store, self.suite).ask(self.what.format(run=event.run_id))
 
 
 @pytest.fixture
@@ -125,6 +145,27 @@ def test_a_job_per_run_is_named_by_its_run_and_gives_the_same_rows(driven, make_
     rows = science(store)
     assert len(rows) == 2
     assert all(row in science(driven[0]) for row in rows)
+
+
+def test_a_request_in_the_store_stops_a_drive_and_the_rest_is_done_later(driven, make_suite, store):
+    suite = make_suite("asked", methods="[linear]", train="", more=SLOW)
+    view = Asking(store, "asked", STOP)
+    outcome = drive(suite, store, view, max_parallel=1)
+    assert outcome.stopping
+    assert outcome.signal is None
+    assert outcome.left == 1
+    assert [row["status"] for row in store.attempts().to_pylist()] == ["stopped"]
+    assert any("stopping at the next step" in note for note in view.notes)
+
+
+def test_a_request_to_stop_one_run_leaves_the_others_alone(driven, make_suite, store):
+    suite = make_suite("apart", methods="[linear]", seeds=3, more=SLOW_FIRST)
+    view = Asking(store, "apart", STOP_RUN + "{run}")
+    outcome = drive(suite, store, view, max_parallel=1)
+    assert (outcome.succeeded, outcome.left, outcome.stopping) == (2, 1, False)
+    statuses = {row["run_id"]: row["status"] for row in store.runs().to_pylist()}
+    assert statuses.pop(view.run_id) == "stopped"
+    assert set(statuses.values()) == {"succeeded"}
 
 
 def test_a_failed_run_is_a_row_and_the_suite_goes_on(ray_cluster, make_suite, store):
