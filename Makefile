@@ -36,8 +36,8 @@ test-slow: install  ## the tests that take ten seconds to a minute each
 test-browser: install  ## open a report in headless Chromium; skipped with the reason where there is none
 	$(BIN)/python -m pytest -m browser -rs tests/browser
 
-screenshots: install  ## the pictures of the report in docs/, from the quickstart's store; needs a Chromium
-	$(BIN)/python -m tests.browser.pictures runs quickstart docs/images
+screenshots: install  ## the pictures of the report in docs/, from the store of `make studies`; needs a Chromium
+	$(BIN)/python -m tests.browser.pictures runs quickstart_tune docs/images
 
 faults: install  ## break processes, files and nodes under real suites
 	$(BIN)/python -m pytest -m faults tests/faults
