@@ -10,7 +10,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -101,6 +101,18 @@ def datasets() -> tuple[str, ...]:
         members = getattr(_module("data", name), "MEMBERS", None)
         found += [name] if members is None else [f"{name}/{member}" for member in members]
     return tuple(sorted(found))
+
+
+def families_of_your_own() -> tuple[str, ...]:
+    """The families of data sets whose members are folders of the user's."""
+    return tuple(n for n in names("data") if getattr(_module("data", n), "MEMBERS", None) == ())
+
+
+def downloader(name: str) -> Callable[[], None] | None:
+    """What downloads the data set into the data root; None where nothing can."""
+    family, _, member = name.partition("/")
+    download = getattr(_module("data", family), "download", None)
+    return partial(download, member) if download is not None else None
 
 
 def classes(name: str, config: Any) -> int:

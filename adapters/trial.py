@@ -80,7 +80,7 @@ def run_trial(
     keeper: Keeper | None = None,
     micro_batch: int | None = None,
     on_model: Callable[[Adapted], None] | None = None,
-    on_predictions: Callable[[Predictions], None] | None = None,
+    on_predictions: Callable[[Predictions, str], None] | None = None,
 ) -> TrialResult:
     """Run `spec` on `warm.device`, from where `keeper` has it on.
 
@@ -90,7 +90,7 @@ def run_trial(
 
     `micro_batch` images at most are trained on at once; None stands for the spec's batch.
     `on_model` is called once, with the selected epoch's weights in place, and `on_predictions` once
-    with what these say of the test set, unless `train.score` is none.
+    with what these say of the test set and the digest of the images, unless `train.score` is none.
 
     Raises DataError where images or weights are not what is declared, NonFiniteError where the loss
     is, CheckpointError where the snapshot is of another model, ValueError where the method refuses
@@ -152,7 +152,7 @@ class _Run:
         self,
         memory: PeakMemory,
         on_model: Callable[[Adapted], None] | None,
-        on_predictions: Callable[[Predictions], None] | None,
+        on_predictions: Callable[[Predictions, str], None] | None,
     ) -> TrialResult:
         epochs = self._spec.train.epochs
         progress = self._progress
@@ -171,7 +171,7 @@ class _Run:
             if on_predictions is not None and self._spec.train.score == "test":
                 if self._scored is None:  # by an earlier attempt, whose logits ended with it
                     self._scored = self._score(best_epoch, "test").predictions
-                on_predictions(self._scored)
+                on_predictions(self._scored, self._data.digest)
         except StopRequested:
             self._keep()
             raise

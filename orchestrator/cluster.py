@@ -29,6 +29,9 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+_FORWARDED = (*_QUIET, "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PEFTGRID_DATA", "PEFTGRID_PLUGINS")
+"""What workers at an address are to have as this process has it."""
+
 
 class ClusterError(RuntimeError):
     """Ray cannot be reached."""
@@ -96,7 +99,9 @@ def _start(address: str | None, cpus: int, home: Path) -> None:
             "include_dashboard": False,
         }
     else:
-        options["address"] = address
+        # Nodes that run already do not have this process's environment.
+        forwarded = {name: os.environ[name] for name in _FORWARDED if name in os.environ}
+        options |= {"address": address, "runtime_env": {"env_vars": forwarded}}
     # Train takes seconds to import; they pass while Ray's own processes start.
     importing = threading.Thread(target=importlib.import_module, args=("ray.train.torch",))
     importing.start()

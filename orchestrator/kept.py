@@ -49,11 +49,11 @@ class Kept:
             return
         self._write(lambda: save_model(self._store, self._spec.run_id, self._number, data))
 
-    def predictions(self, scored: Predictions) -> None:
+    def predictions(self, scored: Predictions, data_digest: str) -> None:
         """Store the test set's logits, where the suite wants them kept."""
         from results.predictions import is_storable, save_predictions, stored_bytes
 
-        keep, logits, dataset = self._keep.predictions, scored.logits, self._spec.science["dataset"]
+        keep, logits = self._keep.predictions, scored.logits
         if keep == "none" or (keep == "small" and stored_bytes(logits) > PREDICTION_BYTES):
             return
         if not is_storable(logits):
@@ -67,7 +67,7 @@ class Kept:
                 scored.labels,
                 split="test",
                 dataset=self._spec.dataset,
-                data_digest=dataset["digest"],
+                data_digest=data_digest,
             )
         )
 

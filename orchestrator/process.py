@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 from results.process import start_time
 
@@ -17,3 +18,13 @@ def kill(pid: int, started: str) -> bool:
         return False
     os.kill(pid, signal.SIGKILL)
     return True
+
+
+def age() -> float:
+    """Seconds since this process was started, imports included; 0 where the system cannot tell."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK"))

@@ -73,7 +73,8 @@ class Head:
 
     def ray_version(self) -> str:
         """The cluster's."""
-        return str(self._asked(self._client.get_version))
+        # `get_version` tells that of the API.
+        return str(self._client._server_ray_version)  # noqa: SLF001 - there is no public name
 
     def submissions(self) -> list[Submission]:
         """All that the head remembers, whoever submitted them."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def of_result(result: TrialResult) -> dict[str, Any]:
     """The columns that a finished trial measured."""
     return {
+        "data_digest": result.data_digest,
         "best_epoch": result.best_epoch,
         "metrics": result.scores,
         "trainable_params": result.adapter_params + result.head_params,
@@ -40,14 +41,13 @@ def of_result(result: TrialResult) -> dict[str, Any]:
 def attempt(
     spec: RunSpec, *, number: int, started_at: datetime | None, status: str, **columns: Any
 ) -> Attempt:
-    """One attempt of `spec`, ending now."""
+    """One attempt of `spec`, ending now; `columns` are what it measured."""
     return Attempt(
         attempt=number,
         status=status,
-        **_described(spec),
         started_at=started_at,
         ended_at=datetime.now(UTC),
-        **columns,
+        **_described(spec) | columns,
     )
 
 

@@ -69,7 +69,7 @@ def _missing(name: str) -> str | None:
         return None
     if source.by_hand is not None:
         return f"{source.by_hand} into {_by_hand_folder(source)}"
-    return f"python -c \"from adapters.data import torchvision; torchvision.download('{name}')\""
+    return f"peftgrid datasets get torchvision/{name}"
 
 
 def _load(name: str, config: SampledConfig) -> Splits:

@@ -110,6 +110,16 @@ def echo_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, default=str))
 
 
+def show(rows: list[dict[str, str]], as_json: bool) -> None:
+    """Print rows, all with the same keys, as a table or as JSON."""
+    if as_json:
+        echo_json(rows)
+        return
+    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
+    for cells in ({key: key for key in widths}, *rows):
+        echo("  ".join(cells[key].ljust(width) for key, width in widths.items()).rstrip())
+
+
 def exit_code(counts: Mapping[str, int]) -> ExitCode:
     """How a suite stands, by how many of its runs have each status."""
     if any(counts.get(status) for status in ("missing", "queued", "running", "stopped")):

@@ -1,4 +1,4 @@
-"""Commands about what there is to compare: methods, datasets, backbones, suites; and doctor."""
+"""Commands about what there is to compare: methods, backbones, suites; and doctor."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.app import ExitCode, JsonOption, app, echo, echo_json, fail
+from orchestrator.cli.app import ExitCode, JsonOption, app, echo, echo_json, fail, show
 from orchestrator.cli.plan_text import counted_params
 from orchestrator.cli.submit import HeadOption, output_of
 
@@ -46,26 +46,7 @@ def methods(
                 "source": module.PAPER,
             }
         )
-    _show(rows, as_json)
-
-
-@app.command()
-def datasets(as_json: JsonOption = False) -> None:
-    """The data sets that suites may name, and whether their images are on this machine."""
-    from adapters import registry
-
-    rows = []
-    for name in registry.datasets():
-        module = registry.dataset(name)
-        rows.append(
-            {
-                "data set": name,
-                "group": module.GROUP,
-                "classes": "" if module.CLASSES is None else str(module.CLASSES),
-                "here": _here(module.missing()),
-            }
-        )
-    _show(rows, as_json)
+    show(rows, as_json)
 
 
 @app.command()
@@ -103,7 +84,7 @@ def backbones(
                 "weights": info.description,
             }
         )
-    _show(rows, as_json)
+    show(rows, as_json)
 
 
 @app.command()
@@ -113,7 +94,7 @@ def suites(as_json: JsonOption = False) -> None:
     from suites.load import load
 
     rows = [{"suite": name, "question": load(name).question or ""} for name in catalog.names()]
-    _show(rows, as_json)
+    show(rows, as_json)
 
 
 @app.command()
@@ -138,7 +119,7 @@ def doctor(address: HeadOption = None, as_json: JsonOption = False) -> None:
             }
             for name, here in versions.items()
         ]
-        _show(rows, as_json)
+        show(rows, as_json)
     elif as_json:
         echo_json({"packages": places, "versions": versions})
     else:
@@ -157,12 +138,3 @@ def _versions() -> dict[str, str]:
 
 def _here(missing: str | None) -> str:
     return "yes" if missing is None else f"no: {missing}"
-
-
-def _show(rows: list[dict[str, str]], as_json: bool) -> None:
-    if as_json:
-        echo_json(rows)
-        return
-    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
-    for cells in ({key: key for key in widths}, *rows):
-        echo("  ".join(cells[key].ljust(width) for key, width in widths.items()).rstrip())

@@ -20,6 +20,7 @@ from orchestrator.cli.app import (
     echo_json,
     fail,
 )
+from orchestrator.cli.datasets import DataRootOption, use_data_root
 
 
 class Wise(enum.StrEnum):
@@ -68,6 +69,7 @@ def evaluate(
         int, typer.Option("--threads", min=1, help="Of the CPU; by default as many as a job has.")
     ] = 1,
     store: StoreOption = DEFAULT_STORE,
+    data_root: DataRootOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score the finished runs of a suite on further test sets; trains nothing, repeats nothing.
@@ -82,6 +84,7 @@ def evaluate(
     from results.store import Store
     from suites.sets import read_sets
 
+    use_data_root(data_root)
     sets = read_sets(on or ["own"])
     has_cuda = torch.cuda.is_available()
     if device is Device.cuda and not has_cuda:

@@ -24,6 +24,7 @@ from orchestrator.cli.app import (
     exit_code,
     fail,
 )
+from orchestrator.cli.datasets import DataRootOption, use_data_root
 from orchestrator.cli.submit import HEAD
 from orchestrator.cli.submit import options as _options
 from orchestrator.cli.submit import start as submit_to
@@ -68,6 +69,7 @@ def validate(
 def plan(
     suite: SuiteArgument,
     store: StoreOption = DEFAULT_STORE,
+    data_root: DataRootOption = None,
     overrides: SetOption = None,
     diff: Annotated[
         bool,
@@ -81,6 +83,7 @@ def plan(
     from orchestrator.diff import compare
     from orchestrator.plan import make_plan
 
+    use_data_root(data_root)
     loaded, existing = _load(suite, overrides), _existing(store)
     planned = make_plan(loaded, existing)
     if diff:
@@ -94,6 +97,7 @@ def plan(
 def run(
     suite: SuiteArgument,
     store: StoreOption = DEFAULT_STORE,
+    data_root: DataRootOption = None,
     overrides: SetOption = None,
     address: AddressOption = None,
     max_parallel: ParallelOption = None,
@@ -104,6 +108,7 @@ def run(
     """Start the missing and unfinished runs of a suite. Failed ones stay as they are: see `resume`."""
     from orchestrator.plan import UNFINISHED_RUNS
 
+    use_data_root(data_root)
     _drive(
         suite,
         store,
@@ -121,6 +126,7 @@ def run(
 def resume(
     suite: SuiteArgument,
     store: StoreOption = DEFAULT_STORE,
+    data_root: DataRootOption = None,
     overrides: SetOption = None,
     address: AddressOption = None,
     max_parallel: ParallelOption = None,
@@ -146,12 +152,14 @@ def resume(
     Failed runs go on from their newest checkpoint, with fresh retry budgets. With an `--address` of
     http://HEAD:8265 it is submitted there, as by `submit`.
     """
+    use_data_root(data_root)
     if address is not None and HEAD.match(address):
         words = ["resume", *_options(overrides, max_parallel)]
         chosen = {"--failed": failed, "--unfinished": unfinished, "--restart": restart}
         words += [flag for flag, given in chosen.items() if given]
         words += [] if kinds is None else ["--kinds", kinds]
-        submit_to(address, suite, str(store), words, overrides, None, detach=False)
+        root = None if data_root is None else str(data_root)
+        submit_to(address, suite, str(store), words, overrides, root, detach=False)
     _drive(
         suite,
         store,
@@ -196,14 +204,15 @@ def _drive(
     *,
     restart: bool = False,
 ) -> None:
-    began = time.monotonic() - _process_age()
     from rich.console import Console
 
     from orchestrator import packages, progress
     from orchestrator.cli.plan_text import counted, print_plan
     from orchestrator.plan import make_plan
+    from orchestrator.process import age
     from results.store import Store
 
+    began = time.monotonic() - age()
     packages.check()
     suite = _load(source, overrides)
     if address is not None and HEAD.match(address):
@@ -302,13 +311,3 @@ def _existing(path: Path) -> Store | None:
 
     is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     return None if is_new else Store.open(path.resolve())
-
-
-def _process_age() -> float:
-    """Seconds since this process was started, imports included; 0 where the system cannot tell."""
-    try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
-    except (OSError, ValueError, IndexError):
-        return 0.0
-    return max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK"))

@@ -68,7 +68,7 @@ def run(given, warm, *, metrics=METRICS, observer=None, keeper=None):
         warm=warm,
         observer=observer or Silent(),
         keeper=keeper,
-        on_predictions=handed.append,
+        on_predictions=lambda scored, digest: handed.append(scored),
     )
     return result, handed
 

@@ -32,18 +32,18 @@ def scored(images, classes=10):
 
 def test_small_predictions_are_kept_by_default_with_what_they_are_of(store, spec):
     found = kept(store, spec)
-    found.predictions(scored(4))
+    found.predictions(scored(4), "images")
     row = {"run_id": spec.run_id, "status": "succeeded", **found.columns}
     read = predictions_of(store, row)
     assert (read.split, read.dataset) == ("test", "shapes_location")
-    assert read.data_digest == spec.science["dataset"]["digest"]
+    assert read.data_digest == "images"
     assert len(read.labels_N) == 4
 
 
 @pytest.mark.parametrize(("more", "expected"), [(0, True), (1, False)])
 def test_small_ends_at_its_bytes(store, spec, more, expected):
     found = kept(store, spec)
-    found.predictions(scored(PREDICTION_BYTES // (2 * 1000) + more, 1000))
+    found.predictions(scored(PREDICTION_BYTES // (2 * 1000) + more, 1000), "images")
     assert bool(found.columns) is expected
 
 
@@ -53,8 +53,8 @@ def test_all_keeps_any_size_and_none_keeps_nothing(store, spec):
         kept(store, spec, predictions="all"),
         kept(store, spec, predictions="none"),
     )
-    everything.predictions(large)
-    nothing.predictions(scored(4))
+    everything.predictions(large, "images")
+    nothing.predictions(scored(4), "images")
     (path,) = (store.path / "predictions").iterdir()
     assert path.stat().st_size > PREDICTION_BYTES
     assert everything.columns["predictions_file"].endswith(path.name)
@@ -63,14 +63,16 @@ def test_all_keeps_any_size_and_none_keeps_nothing(store, spec):
 
 def test_predictions_that_are_not_finite_are_not_kept(store, spec):
     found = kept(store, spec, predictions="all")
-    found.predictions(Predictions(np.full((4, 2), np.nan, np.float32), np.zeros(4, np.int64)))
+    found.predictions(
+        Predictions(np.full((4, 2), np.nan, np.float32), np.zeros(4, np.int64)), "images"
+    )
     assert found.columns == {}
 
 
 def test_the_columns_of_model_and_predictions_come_together(store, spec, monkeypatch):
     monkeypatch.setattr("adapters.saved.to_bytes", lambda _: b"model")
     found = kept(store, spec)
-    found.predictions(scored(4))
+    found.predictions(scored(4), "images")
     found.model(None)
     assert set(found.columns) == {
         *("model_file", "model_bytes", "model_digest"),
@@ -86,5 +88,5 @@ def test_writing_is_what_waits_for_the_storage(store, spec):
 
     found = Kept(Keep(), store, spec, 1, give_up)
     with pytest.raises(StoreError, match="full"):
-        found.predictions(scored(4))
+        found.predictions(scored(4), "images")
     assert not list((store.path / "predictions").iterdir())

@@ -29,3 +29,11 @@ def test_what_still_trained_at_the_end_is_recorded(params, subspaces):
     row = attempt.to_row()
     assert (row["active_params"], row["active_subspaces"]) == (params, subspaces)
     assert row["trainable_params"] == 1000, "the count at the start"
+
+
+def test_the_digest_of_a_row_is_that_of_the_images_that_were_read(make_suite):
+    spec = next(iter(make_suite("rows").cells())).spec
+    declared = spec.science["dataset"]["digest"]
+    started = rows.attempt(spec, number=1, started_at=None, status="stopped")
+    ended = rows.attempt(spec, number=1, started_at=None, status="succeeded", data_digest="read")
+    assert (started.data_digest, ended.data_digest) == (declared, "read")
