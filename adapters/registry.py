@@ -127,6 +127,15 @@ def declared_digest(name: str, config: Any) -> str | None:
     return dataset(name).DIGEST if given is None else given
 
 
+def trained_classes(name: str) -> int | None:
+    """How many classes a model must tell apart to be scored on a set that is for evaluation only.
+
+    None for a data set that has training images.
+    """
+    count: int | None = getattr(dataset(name), "TRAINED_CLASSES", None)
+    return count
+
+
 def backbone(name: str) -> ModuleType:
     """The module of the packaged backbone called `name`; UnknownNameError if there is none."""
     return _module("backbones", name)

@@ -16,6 +16,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 from adapters.preprocess import Preprocess
@@ -187,7 +188,7 @@ def from_plain(cls: type[T], plain: Mapping[str, Any]) -> T:
     Values are trusted to have the right types: they were validated when the suite was loaded. A
     missing field takes its neutral value or default; an unknown one is the dataclass's TypeError.
     """
-    hints = typing.get_type_hints(cls)
+    hints = type_hints(cls)
     neutral = {
         item.name: item.metadata["neutral"]
         for item in dataclasses.fields(cls)  # type: ignore[arg-type]
@@ -205,6 +206,16 @@ def _typed(hint: Any, value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_typed(None, item) for item in value)
     return value
+
+
+def type_hints(cls: type[Any]) -> dict[str, Any]:
+    """The declared types of a dataclass's fields."""
+    return _type_hints(typing.cast(Any, cls))  # mypy takes no class for hashable
+
+
+@cache
+def _type_hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def options(hint: Any) -> tuple[Any, ...]:

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from adapters import backbones, registry
 from adapters.backbones.contract import BackboneInfo
 from adapters.data._decoded import decoded
+from adapters.data._evaluation import EvaluationSet
 from adapters.data._progress import listening
-from adapters.data.contract import Part
+from adapters.data.contract import Part, digest
 from adapters.errors import DataError
 from adapters.preprocess import AS_USUAL, Preprocess, Resize
 
@@ -48,6 +49,17 @@ class Prepared:
     digest: str
 
 
+@dataclass(frozen=True)
+class EvaluationImages:
+    """Test images at one backbone's input size."""
+
+    pixels: Pixels
+    classes: tuple[int, ...] | None
+    """The model's classes that the labels stand for, in their order; None: all of them."""
+    digest: str
+    """Of the data set's source; of the images themselves where the set is for evaluation only."""
+
+
 class Warm:
     """Loads backbones and data sets once and keeps the most recently used ones."""
 
@@ -57,6 +69,7 @@ class Warm:
         self.device = device
         self._backbones: OrderedDict[Any, nn.Module] = OrderedDict()
         self._data: OrderedDict[Any, Prepared] = OrderedDict()
+        self._evaluation: OrderedDict[Any, EvaluationImages] = OrderedDict()
         self._kept = (backbones_kept, data_kept)
 
     def backbone(self, name: str) -> nn.Module:
@@ -108,6 +121,29 @@ class Warm:
             return Prepared(train, val, test, splits.classes, splits.source_digest)
 
         return _recent(self._data, (name, config, size, mode, resize), load, self._kept[1])
+
+    def test_images(
+        self, name: str, config: Any, info: BackboneInfo, preprocess: Preprocess = AS_USUAL
+    ) -> EvaluationImages:
+        """The test images of a data set, or all images of one that is for evaluation only.
+
+        Raises DataError as `data` does.
+        """
+        dataset = registry.dataset(name)
+        if not isinstance(dataset, EvaluationSet):
+            data = self.data(name, config, info, preprocess)
+            return EvaluationImages(data.test, None, data.digest)
+        size, mode, resize = info.dims.image_size, preprocess.mode(info), preprocess.resize
+
+        def load() -> EvaluationImages:
+            try:
+                part = dataset.evaluation(config)
+                pixels = self._pixels(part, size, mode, resize)
+                return EvaluationImages(pixels, dataset.CLASS_SUBSET, digest(part))
+            except (ValueError, OSError, ImportError) as error:
+                raise DataError(f"data set {name}: {error}") from error
+
+        return _recent(self._evaluation, (name, config, size, mode, resize), load, self._kept[1])
 
     def _pixels(self, part: Part, size: int, mode: str, resize: Resize) -> Pixels:
         return Pixels(

@@ -48,7 +48,7 @@ class Evaluated:
     known: int
     """Rows that the store had already."""
     left_out: dict[str, str]
-    """Runs that could not be scored, with the reason."""
+    """Runs that could not be scored on all sets, with the reason."""
 
 
 def points(mode: Mode, alphas: int) -> list[Point]:
@@ -108,22 +108,33 @@ def evaluate(
 
         try:
             run = TrainedRun(spec.trial(), model_of(store, row), warm)
-            found = []
-            for each, point in missing:
-                found.append(scorer.row(run, spec, each, point, row["model_digest"]))
-                made += 1
-                on_row(made, total)
         except (DataError, StoreError, ValueError) as error:
             left_out[spec.run_id] = str(error)
             continue
-        store.save_evaluations(found)
+        found: list[Evaluation] = []
+        refused: dict[EvaluationSet, str] = {}
+        for each, point in missing:
+            if each in refused:
+                continue
+            try:
+                found.append(scorer.row(run, spec, each, point, row["model_digest"]))
+            except (DataError, ValueError) as error:
+                refused[each] = str(error)
+                continue
+            made += 1
+            on_row(made, total)
+        if refused:
+            left_out[spec.run_id] = "; ".join(refused.values())
+        if found:
+            store.save_evaluations(found)
     runs = len(cells) - len(left_out)
     return Evaluated(runs=runs, made=made, known=known, left_out=left_out)
 
 
 def _spec(cell: Any) -> RunSpec:
     names = {name: getattr(cell, name) for name in ("run_id", "config_id", "variant", "variant_id")}
-    return RunSpec(science=json.loads(cell.spec), **names)
+    science = json.loads(cell.spec)
+    return RunSpec(seed=science.pop("seed"), seedless=science, **names)
 
 
 def _unusable(store: Store, row: Any, spec: RunSpec, wanted: Sequence[Point]) -> str | None:
@@ -157,7 +168,7 @@ class _Scorer:
         model_digest: str,
     ) -> Evaluation:
         """One evaluation; DataError where run and set do not go together."""
-        images, digest = self._images(spec, each)
+        images, digest = self._images(run, spec, each)
         began = time.perf_counter()
         score = run.score(images, point.mode, point.alpha, self._metrics)
         return Evaluation(
@@ -179,20 +190,30 @@ class _Scorer:
             **self._said,
         )
 
-    def _images(self, spec: RunSpec, each: EvaluationSet) -> tuple[Images, str]:
-        """The test images of a set at the run's input size, and the digest of the set."""
-        from adapters import backbones
+    def _images(self, run: TrainedRun, spec: RunSpec, each: EvaluationSet) -> tuple[Images, str]:
+        """The test images of a set at the run's input size, and the digest of the set.
+
+        DataError where the set is for models of another number of classes.
+        """
+        from adapters import backbones, registry
         from adapters.corruptions import corrupt
+        from adapters.errors import DataError
         from adapters.robustness import Images
         from adapters.warm import Pixels
 
         part, info = each.of(spec), backbones.describe(spec.backbone)
-        data = self._warm.data(part.name, part.config, info, spec.trial().preprocess)
-        pixels = data.test
+        wanted = registry.trained_classes(part.name)
+        if wanted not in (None, run.classes):
+            raise DataError(
+                f"set {each.name(spec)}: for models of {wanted} classes, but the run on "
+                f"{spec.dataset} tells {run.classes} classes apart"
+            )
+        found = self._warm.test_images(part.name, part.config, info, spec.trial().preprocess)
+        pixels = found.pixels
         if each.corruption is not None and each.severity is not None:
             key = part, info.name, each.corruption, each.severity
             if self._corrupted is None or self._corrupted[0] != key:
                 made = corrupt(pixels.pixels, each.corruption, each.severity)
                 self._corrupted = key, Pixels(made, pixels.labels)
             pixels = self._corrupted[1]
-        return Images(name=each.name(spec), pixels=pixels), data.digest
+        return Images(name=each.name(spec), pixels=pixels, classes=found.classes), found.digest

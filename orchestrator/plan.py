@@ -6,12 +6,13 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from results import metrics
 from results.selection import CandidateScores, SelectionError, select
 from results.store import RunState, Store
-from suites.spec import RunSpec, count_is_exact, trainable_params
+from suites.spec import RunSpec
 from suites.suite import Cell, Group, Suite
 
 QUEUED, MISSING, WAITING = "queued", "missing", "waiting"
@@ -39,7 +40,7 @@ class Wanted:
 UNFINISHED_RUNS = Wanted()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedRun:
     """One cell and where it stands."""
 
@@ -47,10 +48,17 @@ class PlannedRun:
     status: str
     """succeeded, failed, stopped (from the store), queued (to do) or missing (its data is absent)."""
     reason: str
-    trainable_params: int
-    count_is_exact: bool
-    """False where the weights decide and `trainable_params` is an upper bound."""
     failure_kind: str | None = None
+
+    @property
+    def trainable_params(self) -> int:
+        """How many elements it trains, head included."""
+        return self.cell.place.trainable_params
+
+    @property
+    def count_is_exact(self) -> bool:
+        """False where the weights decide and `trainable_params` is an upper bound."""
+        return self.cell.place.count_is_exact
 
 
 @dataclass(frozen=True)
@@ -85,13 +93,11 @@ def make_plan(suite: Suite, store: Store | None) -> Plan:
     """Expand `suite` and look each cell up; without a store nothing is known to be done."""
     states = _with_retries(store) if store else {}
     absent = _Absent()
-    cells = list(suite.cells())
     chosen, waiting = finals(suite, store)
-    counted = _Counter()
-    runs = tuple(
-        _planned(cell, states, absent, counted(cell.spec))
-        for cell in {each.spec.run_id: each for each in cells + chosen}.values()
-    )
+    cells: Iterable[Cell] = suite.cells()
+    if chosen:  # one of them may be a tuning cell too; those of a suite alone come once each
+        cells = {each.spec.run_id: each for each in chain(cells, chosen)}.values()
+    runs = tuple(_planned(cell, states, absent) for cell in cells)
     return Plan(runs, tuple(waiting), absent.commands)
 
 
@@ -166,48 +172,39 @@ class _Absent:
     """Asks once per name whether a backbone or data set is on this machine."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], str | None] = {}
+        self._asked: dict[str, str | None] = {}
+        self._lacking: dict[tuple[str, str], str | None] = {}
         self.commands: dict[str, str] = {}
 
     def of(self, spec: RunSpec) -> str | None:
         """The first thing that `spec` needs and this machine lacks."""
+        key = spec.backbone, spec.dataset
+        if key not in self._lacking:
+            self._lacking[key] = self._first(*key)
+        return self._lacking[key]
+
+    def _first(self, backbone: str, dataset: str) -> str | None:
         from adapters import backbones, registry
 
-        asked: Iterable[tuple[str, str, Callable[[], str | None]]] = (
-            ("backbone", spec.backbone, lambda: backbones.missing(spec.backbone)),
-            ("data set", spec.dataset, lambda: registry.dataset(spec.dataset).missing()),
+        needed: Iterable[tuple[str, Callable[[], str | None]]] = (
+            (f"backbone {backbone}", lambda: backbones.missing(backbone)),
+            (f"data set {dataset}", lambda: registry.dataset(dataset).missing()),
         )
-        for kind, name, ask in asked:
-            if (kind, name) not in self._known:
-                self._known[kind, name] = ask()
-            command = self._known[kind, name]
+        for what, ask in needed:
+            if what not in self._asked:
+                self._asked[what] = ask()
+            command = self._asked[what]
             if command is not None:
-                self.commands[f"{kind} {name}"] = command
-                return f"{kind} {name} is not on this machine; get it with: {command}"
+                self.commands[what] = command
+                return f"{what} is not on this machine; get it with: {command}"
         return None
 
 
-class _Counter:
-    """Trainable parameters per configuration, counted once for all seeds."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[int, bool]] = {}
-
-    def __call__(self, spec: RunSpec) -> tuple[int, bool]:
-        """The number, and whether it is exact."""
-        if spec.config_id not in self._known:
-            trial = spec.trial()
-            self._known[spec.config_id] = (trainable_params(trial), count_is_exact(trial))
-        return self._known[spec.config_id]
-
-
-def _planned(
-    cell: Cell, states: Mapping[str, RunState], absent: _Absent, counted: tuple[int, bool]
-) -> PlannedRun:
+def _planned(cell: Cell, states: Mapping[str, RunState], absent: _Absent) -> PlannedRun:
     state = states.get(cell.spec.run_id)
     status, reason = _standing(cell, state, absent)
     kind = state.failure_kind if state is not None and status == "failed" else None
-    return PlannedRun(cell, status, reason, *counted, failure_kind=kind)
+    return PlannedRun(cell, status, reason, kind)
 
 
 def _standing(cell: Cell, state: RunState | None, absent: _Absent) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from results.record import PlanRow, to_table
 _KEYS = ("suite", "suite_digest", "plan")
 _MANY = 256
 """A plan of so many cells is compressed."""
+_BATCH = 1 << 14
 
 
 def save(
@@ -34,13 +35,15 @@ def save(
     assert rows, "a plan without cells"
     assert all((row.suite, row.suite_digest) == (suite, digest) for row in rows)
     number = max((n for name, n, _ in files(reader) if name == suite), default=0)
-    if latest(reader, suite).equals(_table(rows, number, overrides)):
+    table = _table(rows, number, overrides)
+    if latest(reader, suite).equals(table):
         return
     while True:
         number += 1
+        table = _numbered(table, number)
         stem = reader.path / "plans" / f"{suite}.{digest[:8]}.{number}"
         create_exclusive(stem.with_name(f"{stem.name}.yaml"), text.encode())
-        data = parquet_bytes(_table(rows, number, overrides), "plans", packed=len(rows) >= _MANY)
+        data = parquet_bytes(table, "plans", packed=len(rows) >= _MANY)
         if create_exclusive(stem.with_name(f"{stem.name}.parquet"), data):
             return
 
@@ -98,4 +101,16 @@ def table(reader: Reader, columns: tuple[schema.Column, ...] = schema.PLANS) -> 
 
 
 def _table(rows: Sequence[PlanRow], number: int, overrides: Sequence[str]) -> pa.Table:
-    return to_table((row.to_row(plan=number, overrides=overrides) for row in rows), schema.PLANS)
+    """The rows, some at a time: as Python objects they take several times the memory."""
+    parts = [rows[first : first + _BATCH] for first in range(0, len(rows), _BATCH)]
+    return pa.concat_tables(
+        to_table((row.to_row(plan=number, overrides=overrides) for row in part), schema.PLANS)
+        for part in parts
+    )
+
+
+def _numbered(table: pa.Table, number: int) -> pa.Table:
+    """The same plan with another number."""
+    at = table.schema.get_field_index("plan")
+    numbers = pa.repeat(pa.scalar(number, schema.INT), len(table))
+    return table.set_column(at, table.schema.field(at), numbers)

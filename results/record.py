@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 
@@ -180,15 +181,24 @@ def to_table(rows: Iterable[Mapping[str, Any]], columns: tuple[Column, ...]) -> 
 
 def from_row(cls: type[T], row: Mapping[str, Any]) -> T:
     """The dataclass from a row of `Table.to_pylist`; columns that are no field are left out."""
-    maps = {item.name for item in dataclasses.fields(cls) if item.default_factory is dict}  # type: ignore[arg-type]
-    values = {item.name: row[item.name] for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    names, maps = _fields(cast(Any, cls))  # mypy takes no class for hashable
+    values = {name: row[name] for name in names}
     return cls(**values | {name: dict(values[name] or ()) for name in maps})
 
 
+@cache
+def _fields(cls: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of all fields of a row, and of those that hold a mapping."""
+    fields = dataclasses.fields(cls)
+    maps = tuple(item.name for item in fields if item.default_factory is dict)
+    return tuple(item.name for item in fields), maps
+
+
 def _plain(record: Any) -> dict[str, Any]:
-    row = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
+    names, maps = _fields(cast(Any, type(record)))
+    row = {name: getattr(record, name) for name in names}
     # Arrow takes a map as pairs; sorted, so that equal rows are equal bytes.
-    return {k: sorted(v.items()) if isinstance(v, Mapping) else v for k, v in row.items()}
+    return row | {name: sorted(row[name].items()) for name in maps}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,10 +153,25 @@ def _remarks(board: Leaderboard, grid: Mapping[str, _Column]) -> list[str]:
         remarks.append("rank, wins: over data sets, among the rows that have a mean")
     if "tuning" in grid:
         remarks.append("tuning: runs spent on choosing settings, over all data sets")
+    remarks.append(_fairness(board))
     remarks += [
         f"{formats.printable(row.label)}: {'; '.join(row.notes)}" for row in board.rows if row.notes
     ]
     return [*remarks, source(board.suites, board.metric, board.provenance)]
+
+
+def _fairness(board: Leaderboard) -> str:
+    """What the rows were given, in a line."""
+    runs = [float(row.tuning_planned) for row in board.rows]
+    tuned = f"{span((min(runs), max(runs)), 0)} tuning runs a row" if any(runs) else "not tuned"
+    counts = [row.adapter_params for row in board.rows if row.adapter_params is not None]
+    said = ""
+    if counts:
+        least, most = min(count[0] for count in counts), max(count[1] for count in counts)
+        said = f"; {span((least, most), 0)} parameters trained without the head"
+    if len(board.suites) == 1:  # which has one `preprocess`; several may differ
+        said += "; one preprocessing for all rows of a backbone and data set"
+    return f"fairness: {tuned}{said}"
 
 
 def _grid(board: Leaderboard, columns: Sequence[str] | None) -> dict[str, _Column]:
@@ -191,7 +206,7 @@ def _grid(board: Leaderboard, columns: Sequence[str] | None) -> dict[str, _Colum
     }
     if columns is None:
         columns = [name for name in made if _says_something(board, name, made[name])]
-    variant = _one("variant", (formats.printable(row.label) for row in board.rows))
+    variant = _one("variant", (formats.printable(_named(row)) for row in board.rows))
     return {"variant": variant, **{name: made[name] for name in COLUMNS if name in columns}}
 
 
@@ -250,6 +265,10 @@ def _cell(cell: Cell | None) -> str:
     if not cell.complete:
         parts.append(f"({cell.seeds}/{cell.expected})")
     return " ".join(parts)
+
+
+def _named(row: Row) -> str:
+    return row.label if row.name is None else f"{row.label} ({row.name})"
 
 
 def _tuning(row: Row) -> str:

@@ -34,7 +34,7 @@ COLUMNS = (
 
 _PLANNED = (
     *("suite", "stage", "run_id", "config_id", "variant", "backbone", "dataset", "seed", "spec"),
-    *("trainable_params", "adapter_params"),
+    *("trainable_params", "adapter_params", "axes"),
 )
 _ONE = ("run_id", "status", "backbone", "weights_digest", "dataset", "data_digest", "dataset_group")
 """What `_check_one` and `_groups` look at."""
@@ -71,6 +71,8 @@ class Scores:
     runs: pa.Table
     tuning: Mapping[tuple[str, str], tuple[int, int]]
     """By backbone and variant: tuning runs that were attempted, and planned ones."""
+    names: Mapping[str, str]
+    """By variant: the label that its suite gave it; others have none."""
 
     def labels(self) -> tuple[str, ...]:
         """The name of each row: variant and settings, and the backbone where there are several."""
@@ -113,6 +115,8 @@ def join(plans: pa.Table, runs: pa.Table, suites: Sequence[str], metric: str) ->
     status = runs["status"].take(pa.array(run_N, mask=run_N < 0))
     score_N = numbers(pc.map_lookup(runs["metrics"], metric, "first"), run_N)
     score_N[~(np.isfinite(score_N) & equal(status, "succeeded"))] = np.nan
+    named = pc.map_lookup(cells["axes"], "label", "first")
+    known = cells["variant"].filter(pc.is_valid(named)).to_pylist()
     tune = _once(_among(wanted, "stage", ["tune"]))
     return Scores(
         suites=tuple(suites),
@@ -130,6 +134,7 @@ def join(plans: pa.Table, runs: pa.Table, suites: Sequence[str], metric: str) ->
         plans=cells,
         runs=runs,
         tuning=_tuning(tune, _places(tune["run_id"], runs["run_id"])),
+        names=dict(zip(known, named.drop_null().to_pylist(), strict=True)),
     )
 
 

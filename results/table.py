@@ -84,6 +84,8 @@ class Row:
     """Tuning runs that were spent on the variant, over all data sets."""
     tuning_planned: int
     notes: tuple[str, ...]
+    name: str | None = None
+    """The label that the suite gave the variant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +171,7 @@ def board(scores: Scores, provenance: Mapping[str, str] | None = None) -> Leader
             peak_memory_bytes=costs[at].peak_memory_bytes,
             tuning_runs=scores.tuning.get((key.backbone, key.variant), (0, 0))[0],
             tuning_planned=scores.tuning.get((key.backbone, key.variant), (0, 0))[1],
+            name=scores.names.get(key.variant),
             notes=(*_failures(cells[at]), *costs[at].notes),
         )
         for at, (key, label) in enumerate(zip(scores.keys, scores.labels(), strict=True))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from adapters import backbones, fitting, registry
 from adapters.preprocess import Preprocess
-from adapters.spec import TrainConfig
-from suites import fields
+from adapters.spec import TrainConfig, type_hints
+from suites import fields, spec
 from suites.axes import Axes, Exclude, Override
 from suites.document import Node, Problem
 from suites.expand import Block, Part, Recipes
@@ -30,6 +30,8 @@ class Assembly:
     _overriding: set[int] = field(default_factory=set)
     """Which of `overrides` matched a cell."""
     _excluding: set[int] = field(default_factory=set)
+    _labels: dict[str, Node] = field(default_factory=dict)
+    """The entry that each label stands in."""
 
     def add(self, axes: Axes) -> None:
         """Check one complete grid and keep it."""
@@ -63,9 +65,13 @@ class Assembly:
             sizes[point.dataset, point.overrides] = None
             if point.method in checked:
                 lengths[point.method, point.dataset, point.overrides] = None
-            self._cells += len(recipes[point.overrides])
+            self._cells += len(recipes[point.overrides]) * len(point.seeds)
         if not size:
             self._recipe(axes, ())  # for its problems, beside those that left no combination
+        for method, node in methods.items():
+            if method.label and self._labels.setdefault(method.label, node) is not node:
+                message = f"label: {method.label} given, which another entry has"
+                self.problems.append(node.problem(message))
         for backbone, method in pairs:
             self._fit(backbone, method, methods[method])
         before = len(self.problems)
@@ -102,7 +108,7 @@ class Assembly:
         }
         return tuple(
             name
-            for name in fields.type_hints(TrainConfig)
+            for name in type_hints(TrainConfig)
             if name in grid or len({getattr(train, name) for train in trains}) > 1
         )
 
@@ -120,9 +126,14 @@ class Assembly:
             return  # reported where it is named
         try:
             fitting.check(method.name, method.config, dims)
-            registry.method(method.name).count(method.config, dims)
+            count = registry.method(method.name).count(method.config, dims)
         except ValueError as error:
             self.problems.append(node.problem(f"on {backbone}: {error}"))
+            return
+        over = self.protocol.fairness.over_budget(count) if self.protocol else None
+        if over is not None:
+            label = spec.label(method.name, method.config)
+            self.problems.append(node.problem(f"on {backbone}: {label} has {over}"))
 
     def _steps(self, dataset: Part, recipes: Sequence[TrainConfig], node: Node) -> None:
         """Check that the recipes leave an epoch on the data set at least one step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -83,13 +84,33 @@ def parts(
     found: dict[Part, Node] = {}
     for entry in fields.items(node, problems):
         combines = isinstance(entry.value, dict) and "combine" in entry.value
-        read = _combinations if kind == "methods" and combines else partial(_parts, kind)
+        extra = ("name", "label") if kind == "methods" else ("name",)
+        read = (
+            _combinations if kind == "methods" and combines else partial(_parts, kind, extra=extra)
+        )
+        label = _label(entry, problems) if kind == "methods" else None
         for part in read(entry, problems):
-            found.setdefault(part, entry)
+            found.setdefault(replace(part, label=label), entry)
     return found
 
 
-def _parts(kind: Literal["methods", "data"], entry: Node, problems: list[Problem]) -> list[Part]:
+def _label(entry: Node, problems: list[Problem]) -> str | None:
+    """The suite's own name for the method of an entry."""
+    node = entry.value.get("label") if isinstance(entry.value, dict) else None
+    if node is None:
+        return None
+    given: str | None = fields.value(str, node, problems)
+    if given is not None and not re.fullmatch(r"[\w.+-]+", given):
+        problems.append(node.problem(f"{node.given} given, allowed: letters, digits and _ . + -"))
+    return given
+
+
+def _parts(
+    kind: Literal["methods", "data"],
+    entry: Node,
+    problems: list[Problem],
+    extra: tuple[str, ...] = ("name",),
+) -> list[Part]:
     """The methods or data sets that one entry of a list names."""
     name = entry.value.get("name") if isinstance(entry.value, dict) else entry
     if name is None or not isinstance(name.value, str):
@@ -105,13 +126,13 @@ def _parts(kind: Literal["methods", "data"], entry: Node, problems: list[Problem
         return []
     settings: Settings = {}
     if name is not entry:
-        settings = fields.read(config, entry, problems, extra=("name",))
+        settings = fields.read(config, entry, problems, extra=extra)
     return [Part(name.value, made) for made in fields.configs(config, settings, entry, problems)]
 
 
 def _combinations(entry: Node, problems: list[Problem]) -> list[Part]:
     """The methods that `combine: [...]` makes, one for each choice among the axes of its parts."""
-    listed = fields.entries(entry, ("combine",), problems)["combine"]
+    listed = fields.entries(entry, ("combine", "label"), problems)["combine"]
     choices = [_parts("methods", item, problems) for item in fields.items(listed, problems)]
     try:
         return [

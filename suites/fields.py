@@ -23,7 +23,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from adapters.registry import unknown
-from adapters.spec import options
+from adapters.spec import options, type_hints
 from suites.document import Node, Problem
 
 MAX_CELLS = 1_000_000
@@ -149,11 +149,6 @@ def value(hint: Any, node: Node, problems: list[Problem], *, failed: Any = None)
         return failed
 
 
-def type_hints(cls: type[Any]) -> dict[str, Any]:
-    """The declared types of a dataclass's fields."""
-    return _type_hints(typing.cast(Any, cls))  # mypy takes no class for hashable
-
-
 def _choices(hint: Any, node: Node, problems: list[Problem], *, axes: bool) -> Iterator[Choice]:
     listed = [node]
     if axes and isinstance(node.value, list) and _depth(node) > _least_depth(hint):
@@ -192,11 +187,6 @@ def _placed(message: str, chosen: dict[str, Choice], node: Node) -> Problem:
     """`message` at the setting that it starts with if that was given, else at the mapping."""
     name, _, rest = message.partition(": ")
     return chosen[name].node.problem(rest) if name in chosen else node.problem(message)
-
-
-@cache
-def _type_hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
 
 
 @cache

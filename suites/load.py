@@ -15,6 +15,7 @@ from suites import catalog, fields
 from suites.assemble import Assembly
 from suites.axes import AXES, Axes, read_axes, read_excludes, read_overrides, read_seeds, read_train
 from suites.document import MAX_BYTES, Node, Problem, SuiteError, override, parse
+from suites.fairness import Fairness
 from suites.fields import Choice, Settings
 from suites.protocol import SET_BY_PROTOCOL, Final, Protocol, Select
 from suites.schema import Execution, Header, Keep, Resources, Retry
@@ -76,7 +77,7 @@ def loads(text: str, *, file: str = "<text>", overrides: Sequence[str] = ()) -> 
         preprocess=fixed["preprocess"] or Preprocess(),
     )
     grids = _grids(root, given, problems)
-    protocol = None
+    protocol = stages = None
     if "protocol" in given:
         stages = _stages(given["protocol"], problems)
         problems += stages.conflicts(given, grids, assembly)
@@ -91,7 +92,7 @@ def loads(text: str, *, file: str = "<text>", overrides: Sequence[str] = ()) -> 
     assert header is not None
     assert None not in fixed.values()
     canonical = json.dumps(root.plain(), sort_keys=True, separators=(",", ":"))
-    return Suite(
+    suite = Suite(
         name=header.suite,
         question=header.question,
         file=file,
@@ -106,6 +107,9 @@ def loads(text: str, *, file: str = "<text>", overrides: Sequence[str] = ()) -> 
         blocks=tuple(assembly.blocks),
         varying=assembly.varying(protocol.grid if protocol else ()),
     )
+    if stages is not None and (unequal := stages.fairness.unequal(suite.groups())) is not None:
+        raise SuiteError([stages.fairness_node.problem(unequal)])
+    return suite
 
 
 def _fixed(cls: type[Any], node: Node | None, problems: list[Problem]) -> Any | None:
@@ -143,6 +147,8 @@ class _Stages:
     select: Select
     select_node: Node
     final: Final
+    fairness: Fairness
+    fairness_node: Node
 
     def protocol(self, grids: Sequence[Axes]) -> Protocol:
         """For the suite, whose seeds are those of the finals."""
@@ -152,6 +158,7 @@ class _Stages:
             select=self.select,
             final=self.final,
             final_seeds=grids[0].seeds or () if grids else (),
+            fairness=self.fairness,
         )
 
     def tuned(self, axes: Axes) -> Axes:
@@ -194,7 +201,7 @@ class _Stages:
 
 
 def _stages(node: Node, problems: list[Problem]) -> _Stages:
-    given = fields.entries(node, ("tune", "select", "final"), problems)
+    given = fields.entries(node, ("tune", "select", "final", "fairness"), problems)
     tune = given.get("tune")
     within = {} if tune is None else fields.entries(tune, ("grid", "seeds"), problems)
     if "grid" not in within:
@@ -206,4 +213,6 @@ def _stages(node: Node, problems: list[Problem]) -> _Stages:
         select=_fixed(Select, given.get("select"), problems) or Select(),
         select_node=given.get("select", node),
         final=_fixed(Final, given.get("final"), problems) or Final(),
+        fairness=_fixed(Fairness, given.get("fairness"), problems) or Fairness(),
+        fairness_node=given.get("fairness", node),
     )

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from adapters.spec import TrainConfig, TrialSpec
 from suites.expand import Cell, cell
-from suites.spec import trainable_params
+from suites.fairness import Fairness
 
 SET_BY_PROTOCOL = ("fit", "select_epoch", "score")
 """Train settings that a suite with a protocol leaves to it."""
@@ -61,6 +61,7 @@ class Protocol:
     final: Final
     final_seeds: Sequence[int]
     """The suite's seeds."""
+    fairness: Fairness = field(default_factory=Fairness)
 
     def final_train(self, train: TrainConfig) -> TrainConfig:
         """The recipe of the finals of a winner with the recipe `train`."""
@@ -85,6 +86,8 @@ class Candidate:
     trainable_params: int
     trial: TrialSpec = field(repr=False)
     """The trial of its first tune seed."""
+    named: str | None = None
+    """The suite's own name for the method, where its entry has one."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,11 @@ class Group:
         """How many final cells a winner makes."""
         return len(self.protocol.final_seeds)
 
+    @property
+    def tuning_runs(self) -> int:
+        """How many runs the selection costs."""
+        return sum(len(candidate.run_ids) for candidate in self.candidates)
+
     def finals(self, winner: Candidate) -> list[Cell]:
         """The final cells of `winner`, one for each seed of the suite."""
         assert winner in self.candidates
@@ -112,6 +120,7 @@ class Group:
                 "final",
                 tuple(winner.settings),
                 winner.config_id,
+                named=winner.named,
             )
             for seed in self.protocol.final_seeds
         ]
@@ -136,12 +145,12 @@ def groups(tune_cells: Iterable[Cell], protocol: Protocol, varying: Sequence[str
 
 
 def _candidate(cells: list[Cell], varying: Sequence[str]) -> Candidate:
-    spec = cells[0].spec
-    trial = spec.trial()
+    spec, trial = cells[0].spec, cells[0].spec.trial()
     return Candidate(
         config_id=spec.config_id,
         run_ids=tuple(each.spec.run_id for each in cells),
         settings={name: getattr(trial.train, name) for name in varying},
-        trainable_params=trainable_params(trial),
+        trainable_params=cells[0].place.trainable_params,
         trial=trial,
+        named=cells[0].axes.get("label"),
     )

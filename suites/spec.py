@@ -20,18 +20,26 @@ from typing import Any
 
 from adapters import backbones, registry
 from adapters.preprocess import Preprocess
-from adapters.spec import TRAINING_SEMANTICS, TrainConfig, TrialSpec, from_plain, options, to_plain
-from suites.fields import type_hints
+from adapters.spec import (
+    TRAINING_SEMANTICS,
+    TrainConfig,
+    TrialSpec,
+    from_plain,
+    options,
+    to_plain,
+    type_hints,
+)
 
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
     """The fully resolved science of one run, and its names."""
 
-    science: Mapping[str, Any] = field(compare=False)
-    """Canonical JSON values, shared between specs: not to be changed."""
+    seedless: Mapping[str, Any] = field(compare=False)
+    """The science without the seed, as canonical JSON values; shared between specs: not to be changed."""
+    seed: int
     run_id: str
     config_id: str
     variant: str
@@ -39,52 +47,52 @@ class RunSpec:
     variant_id: str
 
     @property
+    def science(self) -> dict[str, Any]:
+        """Everything that `run_id` is hashed over, as canonical JSON values: not to be changed."""
+        return {**self.seedless, "seed": self.seed}
+
+    @property
     def backbone(self) -> str:
         """The backbone's name."""
-        return str(self.science["backbone"]["name"])
+        return str(self.seedless["backbone"]["name"])
 
     @property
     def dataset(self) -> str:
         """The data set's name."""
-        return str(self.science["dataset"]["name"])
+        return str(self.seedless["dataset"]["name"])
 
     @property
     def method(self) -> str:
         """The method's name."""
-        return str(self.science["method"]["name"])
+        return str(self.seedless["method"]["name"])
 
     @property
     def params(self) -> dict[str, Any]:
         """The method's settings."""
-        return dict(self.science["method"]["params"])
+        return dict(self.seedless["method"]["params"])
 
     @property
     def train(self) -> dict[str, Any]:
         """The recipe's settings."""
-        return dict(self.science["train"])
-
-    @property
-    def seed(self) -> int:
-        """The run's seed."""
-        return int(self.science["seed"])
+        return dict(self.seedless["train"])
 
     def trial(self) -> TrialSpec:
         """The typed form, which `adapters.trial.run_trial` takes."""
-        dataset, method = self.science["dataset"], self.science["method"]
+        dataset, method = self.seedless["dataset"], self.seedless["method"]
         return TrialSpec(
             backbone=self.backbone,
             dataset=self.dataset,
             dataset_config=from_plain(registry.dataset(self.dataset).Config, dataset["config"]),
             method=self.method,
             method_config=from_plain(registry.method(self.method).Config, method["params"]),
-            train=from_plain(TrainConfig, self.science["train"]),
+            train=from_plain(TrainConfig, self.seedless["train"]),
             seed=self.seed,
             preprocess=self._preprocess(),
         )
 
     def _preprocess(self) -> Preprocess:
         """As `run_spec` wrote it."""
-        held = self.science["preprocessing"]
+        held = self.seedless["preprocessing"]
         usual = backbones.describe(self.backbone).interpolation
         mode = held["interpolation"]
         return Preprocess(
@@ -96,50 +104,104 @@ class RunSpec:
 
 def run_spec(trial: TrialSpec) -> RunSpec:
     """The identity of a trial."""
-    info = backbones.describe(trial.backbone)
-    dataset, method = registry.dataset(trial.dataset), registry.method(trial.method)
-    (mean, std), normalise = trial.preprocess.mean_std(info), trial.preprocess.normalise
-    science = {
-        "backbone": {"name": info.name, "weights_digest": info.weights_digest},
-        "dataset": {
-            "name": trial.dataset,
-            "digest": registry.declared_digest(trial.dataset, trial.dataset_config),
-            "config": _canonical(trial.dataset_config),
-        },
-        "preprocessing": {
-            "size": info.dims.image_size,
-            "mean": [float(x) for x in mean],
-            "std": [float(x) for x in std],
-            "interpolation": trial.preprocess.mode(info),
-            "resize": trial.preprocess.resize,
-            # The numbers are the identity; their name is kept where it is not the usual one.
-            **({} if normalise == "backbone" else {"normalise": normalise}),
-        },
-        "method": {"name": trial.method, "params": _canonical(trial.method_config)},
-        "train": _canonical(trial.train),
-        "seed": trial.seed,
-        "semantics": {
-            "backbone": info.semantics,
-            "dataset": dataset.SEMANTICS,
-            "method": method.SEMANTICS,
-            "training": TRAINING_SEMANTICS,
-        },
-    }
-    seedless = {key: part for key, part in science.items() if key != "seed"}
-    return RunSpec(
-        science=science,
-        run_id=_id(science),
-        config_id=_id(seedless),
-        variant=label(trial.method, trial.method_config),
-        variant_id=_variant_id(trial.method, trial.method_config),
-    )
+    return Frame(trial).configuration(trial.train).run(trial.seed)
+
+
+class Frame:
+    """What all runs of one method on one data set and backbone share, whatever their recipes and seeds.
+
+    The canonical JSON of a run is its frame's text with the seed and the recipe put in, which saves
+    writing it anew for every run of a large suite: see docs/performance.md.
+    """
+
+    def __init__(self, trial: TrialSpec) -> None:
+        """Of `trial`, whose recipe and seed do not matter."""
+        info = backbones.describe(trial.backbone)
+        dataset, method = registry.dataset(trial.dataset), registry.method(trial.method)
+        (mean, std), normalise = trial.preprocess.mean_std(info), trial.preprocess.normalise
+        self.shared: dict[str, Any] = {
+            "backbone": {"name": info.name, "weights_digest": info.weights_digest},
+            "dataset": {
+                "name": trial.dataset,
+                "digest": registry.declared_digest(trial.dataset, trial.dataset_config),
+                "config": _canonical(trial.dataset_config)[0],
+            },
+            "preprocessing": {
+                "size": info.dims.image_size,
+                "mean": [float(x) for x in mean],
+                "std": [float(x) for x in std],
+                "interpolation": trial.preprocess.mode(info),
+                "resize": trial.preprocess.resize,
+                # The numbers are the identity; their name is kept where it is not the usual one.
+                **({} if normalise == "backbone" else {"normalise": normalise}),
+            },
+            "method": {"name": trial.method, "params": _canonical(trial.method_config)[0]},
+            "semantics": {
+                "backbone": info.semantics,
+                "dataset": dataset.SEMANTICS,
+                "method": method.SEMANTICS,
+                "training": TRAINING_SEMANTICS,
+            },
+        }
+        self.variant = label(trial.method, trial.method_config)
+        self.variant_id = _variant_id(trial.method, trial.method_config)
+        texts = {key: f'"{key}":{_JSON.encode(part)},' for key, part in self.shared.items()}
+        # Keys stand in alphabetical order: "seed" among these, "train" after all of them.
+        self._before = "{" + "".join(texts[key] for key in sorted(texts) if key < "seed")
+        self._after = "".join(texts[key] for key in sorted(texts) if key > "seed")
+
+    def configuration(self, train: TrainConfig) -> Configuration:
+        """The runs that have the recipe `train`."""
+        plain, text = _canonical(train)
+        after = f'{self._after}"train":{text}}}'
+        return Configuration(
+            seedless={**self.shared, "train": plain},
+            config_id=_id(self._before + after),
+            variant=self.variant,
+            variant_id=self.variant_id,
+            opened=hashlib.sha256(self._before.encode()),
+            after=after.encode(),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """All of a run but its seed."""
+
+    seedless: Mapping[str, Any]
+    config_id: str
+    variant: str
+    variant_id: str
+    opened: Any
+    """SHA-256 over the canonical JSON up to the seed."""
+    after: bytes
+    """The canonical JSON from the seed on."""
+
+    def run(self, seed: int) -> RunSpec:
+        """Its run with that seed."""
+        digest = self.opened.copy()
+        digest.update(b'"seed":%d,' % seed + self.after)
+        return RunSpec(
+            seedless=self.seedless,
+            seed=seed,
+            run_id=_base32(digest.digest()),
+            config_id=self.config_id,
+            variant=self.variant,
+            variant_id=self.variant_id,
+        )
 
 
 def trainable_params(trial: TrialSpec) -> int:
     """How many elements the run trains, head included, in closed form; no model is built."""
+    width = backbones.describe(trial.backbone).dims.width
+    head = registry.classes(trial.dataset, trial.dataset_config) * (width + 1)
+    return adapter_params(trial) + head
+
+
+def adapter_params(trial: TrialSpec) -> int:
+    """How many elements the run trains beside the head, in closed form; no model is built."""
     dims = backbones.describe(trial.backbone).dims
-    head = registry.classes(trial.dataset, trial.dataset_config) * (dims.width + 1)
-    return registry.method(trial.method).count(trial.method_config, dims) + head
+    return registry.method(trial.method).count(trial.method_config, dims)
 
 
 def count_is_exact(trial: TrialSpec) -> bool:
@@ -190,18 +252,22 @@ def _default(item: dataclasses.Field[Any]) -> Any:
 
 @lru_cache(maxsize=4096)
 def _variant_id(name: str, config: Any) -> str:
-    return _id({"name": name, "params": _canonical(config)})
+    return _id(_JSON.encode({"name": name, "params": _canonical(config)[0]}))
 
 
-def _id(science: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(_JSON.encode(science).encode()).digest()
+def _id(text: str) -> str:
+    return _base32(hashlib.sha256(text.encode()).digest())
+
+
+def _base32(digest: bytes) -> str:
     return base64.b32encode(digest[:10]).decode().lower()  # ten bytes are 16 characters
 
 
-@lru_cache(maxsize=4096)
-def _canonical(config: Any) -> dict[str, Any]:
-    """A config as JSON values of the types its fields declare: 1, 1.0 and 1e0 agree."""
-    return _coerced(type(config), to_plain(config))
+@lru_cache(maxsize=1 << 16)
+def _canonical(config: Any) -> tuple[dict[str, Any], str]:
+    """A config as JSON values of the types its fields declare (1, 1.0 and 1e0 agree), and as text."""
+    plain = _coerced(type(config), to_plain(config))
+    return plain, _JSON.encode(plain)
 
 
 def _coerced(cls: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from suites.expand import Block, Cell, Recipes, cell, trials
+from suites.expand import Block, Cell, Recipes, cells
 from suites.protocol import Candidate, Group, Protocol, groups
 from suites.schema import Execution, Keep, Resources, Retry
 
@@ -38,8 +38,7 @@ class Suite:
         """The runs in the order of the axes, each once; with a protocol the tune cells."""
         seen: set[str] = set()
         for block, recipes in self.blocks:
-            for trial in trials(block, recipes):
-                found = cell(trial, "tune" if self.protocol else "single", self.varying)
+            for found in cells(block, recipes, "tune" if self.protocol else "single", self.varying):
                 if found.spec.run_id not in seen:
                     seen.add(found.spec.run_id)
                     yield found

@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.app import echo, echo_json
 
 if TYPE_CHECKING:
     from orchestrator.plan import Plan
-    from suites.suite import Suite
+    from suites.suite import Cell, Suite
+
+
+_LINES, _FIRST = 200, 10
+"""A longer list is cut off; an axis with more values shows so many of them."""
 
 
 def print_plan(suite: Suite, planned: Plan, as_json: bool) -> None:
-    """Print counts, axes with their values, trainable parameters, what waits and what is missing."""
+    """Print counts, axes, trainable parameters, what each method gets, what waits and what is missing."""
     if as_json:
         echo_json(_plan_json(suite, planned))
         return
+    from orchestrator import fairness
+
     echo(f"suite {suite.name}: {counted(planned.counts())}")
     for axis, values in _axes(planned).items():
-        echo(f"  {axis}: {', '.join(values)}")
+        echo(f"  {axis}: {_shortened(values)}")
     counts = {
-        run.cell.spec.variant: counted_params(run.trainable_params, run.count_is_exact)
+        _named(run.cell): counted_params(run.trainable_params, run.count_is_exact)
         for run in planned.runs
     }
     several = len({run.cell.spec.dataset for run in planned.runs}) > 1
     echo("  trainable parameters" + (", head of the last data set included:" if several else ":"))
-    for variant, count in counts.items():
+    for variant, count in list(counts.items())[:_LINES]:
         echo(f"    {variant:<40} {count:>12}")
-    for item in planned.waiting:
+    if len(counts) > _LINES:
+        echo(f"    and {len(counts) - _LINES} more variants: see --json")
+    fair = fairness.of_plan(planned)
+    if fair is not None:
+        echo("  fairness:")
+        for line in fair.lines():
+            echo(f"    {line}")
+    for item in planned.waiting[:_LINES]:
         where = ", ".join(str(value) for value in item.group.key.values())
         echo(f"  waiting: {item.group.final_count} final runs of {where}: {item.reason}")
+    if len(planned.waiting) > _LINES:
+        echo(f"  waiting: the final runs of {len(planned.waiting) - _LINES} more: see --json")
     for what, command in planned.absent.items():
         echo(f"  missing: {what}; get it with: {command}")
 
 
 def _plan_json(suite: Suite, planned: Plan) -> dict[str, Any]:
+    from orchestrator import fairness
+
+    fair = fairness.of_plan(planned)
     runs = [
         {
             "run_id": run.cell.spec.run_id,
@@ -71,9 +90,16 @@ def _plan_json(suite: Suite, planned: Plan) -> dict[str, Any]:
         "digest": suite.digest,
         "counts": planned.counts(),
         "absent": planned.absent,
+        "fairness": None if fair is None else dataclasses.asdict(fair),
         "runs": runs,
         "waiting": waiting,
     }
+
+
+def _named(cell: Cell) -> str:
+    """The variant, with the suite's own name for it where there is one."""
+    label = cell.axes.get("label")
+    return f"{cell.spec.variant} ({label})" if label else cell.spec.variant
 
 
 def _axes(planned: Plan) -> dict[str, list[str]]:
@@ -83,6 +109,13 @@ def _axes(planned: Plan) -> dict[str, list[str]]:
         for axis, value in run.cell.axes.items():
             axes.setdefault(axis, {})[value] = None
     return {axis: list(values) for axis, values in axes.items()}
+
+
+def _shortened(values: list[str]) -> str:
+    """The values of an axis: of very many the first ones, the last one and their number."""
+    if len(values) <= _LINES:
+        return ", ".join(values)
+    return f"{', '.join(values[:_FIRST])}, ..., {values[-1]} ({len(values)} values)"
 
 
 def counted_params(count: int, is_exact: bool) -> str:

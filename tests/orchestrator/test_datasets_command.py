@@ -110,7 +110,11 @@ def test_the_indices_name_the_images_of_every_set(check, tmp_path):
     [
         ("{name: image_folder/none, classes: 2, train: 1, val: 1}", 2, "not on this machine"),
         ("{name: image_folder/pets, classes: 3, train: 6, val: 4}", 3, "classes"),
-        ("{name: image_folder/pets, classes: 2, train: 60, val: 4}", 3, "train + val: 64 images given"),
+        (
+            "{name: image_folder/pets, classes: 2, train: 60, val: 4}",
+            3,
+            "train + val: 64 images given",
+        ),
         ("{name: image_folder/pets, classes: 2}", 2, "train: None given"),
         ("no_such_set", 2, "no_such_set"),
     ],

@@ -4,7 +4,10 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
+from adapters import registry
+from adapters.data import imagenet
 from orchestrator import evaluate as evaluation
 from orchestrator.driver import save
 from orchestrator.plan import make_plan
@@ -151,3 +154,69 @@ def test_sets_are_read_once_each_and_all_severities_without_one():
 def test_a_path_has_both_its_ends():
     assert [p.alpha for p in evaluation.points("all", 11)] == [n / 10 for n in range(11)]
     assert evaluation.points("trained", 11) == [("trained", 1.0)]
+
+
+@pytest.fixture
+def shifted(monkeypatch, tmp_path):
+    """`imagenet/a` of three images that are the classes 1, 4 and 4 of models of 6 classes."""
+    folder = tmp_path / "data" / "imagenet"
+    small = imagenet.Shifted(folder="imagenet-a", images=3, subset=(1, 4))
+    monkeypatch.setenv("PEFTGRID_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("PEFTGRID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(imagenet.SHIFTED, "a", small)
+    monkeypatch.setattr(imagenet, "CLASSES", 6)
+    (folder / "imagenet-a").mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (40, 30), (80 * number, 0, 0)).save(folder / f"imagenet-a/{number}.png")
+    lines = [f"imagenet-a/{number}.png {label}\n" for number, label in enumerate((0, 1, 1))]
+    (folder / "imagenet-a" / "val_meta.list").write_text("".join(lines))
+    registry.dataset.cache_clear()
+    yield
+    registry.dataset.cache_clear()
+
+
+def finished(tmp_path, dataset, change):
+    store = Store.open(tmp_path / "runs", create=True)
+    text = SUITE.replace("shapes_location", dataset)
+    suite = loads(text, overrides=["methods=[linear]"])
+    save(suite, store, make_plan(suite, store))
+    for cell in suite.cells():
+        commit_untrained(store, cell.spec, change=change)
+    return store
+
+
+def prefers_four(adapted):
+    """Output 0 is the largest, which the set does not have; then output 4."""
+    bias = adapted.head_parameters["head.bias"]
+    bias.copy_(torch.tensor([2e3, 0.0, 0.0, 0.0, 1e3, 0.0]))
+
+
+@pytest.mark.usefixtures("shifted")
+def test_a_set_for_evaluation_only_is_scored_among_its_own_classes(tmp_path, peftgrid):
+    store = finished(tmp_path, "shapes_count", prefers_four)
+    code, _, err = peftgrid("evaluate", "moved", "--on", "imagenet/a", "--on", "imagenet/a+jpeg:1")
+    assert code == 0, err
+    plain, corrupted = sorted(rows(store), key=lambda row: row["set"])
+    assert (plain["set"], corrupted["set"]) == ("imagenet/a", "imagenet/a+jpeg:1")
+    assert (plain["images"], plain["own"], plain["top1"]) == (3, False, pytest.approx(2 / 3))
+    assert corrupted["top1"] == plain["top1"]
+    assert plain["set_digest"] == corrupted["set_digest"]
+
+
+@pytest.mark.usefixtures("shifted")
+def test_a_run_of_other_classes_is_left_out_by_name_and_keeps_its_other_rows(tmp_path, peftgrid):
+    store = finished(tmp_path, "shapes_location", None)
+    code, out, _ = peftgrid("evaluate", "moved", "--on", "imagenet/a", "--on", "own")
+    assert code == 3
+    assert "set imagenet/a: for models of 6 classes, but the run on shapes_location tells" in out
+    assert [row["own"] for row in rows(store)] == [True]
+
+
+@pytest.mark.usefixtures("shifted")
+def test_absent_images_of_a_set_for_evaluation_only_are_named(tmp_path, peftgrid):
+    finished(tmp_path, "shapes_count", None)
+    (tmp_path / "data/imagenet/imagenet-a/1.png").unlink()
+    code, out, _ = peftgrid("evaluate", "moved", "--on", "imagenet/a")
+    assert code == 3
+    assert "data set imagenet/a: " in out
+    assert "1.png" in out

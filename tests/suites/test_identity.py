@@ -206,7 +206,8 @@ def test_science_travels_as_json():
     spec = run_spec(BASE)
     travelled = json.loads(json.dumps(spec.science))
     again = RunSpec(
-        science=travelled,
+        seed=travelled.pop("seed"),
+        seedless=travelled,
         run_id=spec.run_id,
         config_id=spec.config_id,
         variant=spec.variant,

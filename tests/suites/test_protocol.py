@@ -150,3 +150,32 @@ def test_several_backbones_are_selected_apart():
     )
     suite = loads(text, overrides=["protocol.select.per=[variant, dataset, backbone]"])
     assert len(suite.groups()) == 2 * 2 * 3
+
+
+LABELLED = SUITE.replace("rank: [2, 4]}", "rank: 2, label: small_lora}")
+
+
+def test_a_label_is_an_axis_of_tune_cells_and_finals_and_no_part_of_identity():
+    plain = loads(SUITE.replace("rank: [2, 4]}", "rank: 2}"))
+    suite = loads(LABELLED)
+    assert [c.spec.run_id for c in suite.cells()] == [c.spec.run_id for c in plain.cells()]
+    labels = {cell.spec.method: cell.axes.get("label") for cell in suite.cells()}
+    assert labels == {"linear": None, "lora": "small_lora"}
+    group = suite.groups()[1]
+    assert {c.axes["label"] for c in group.finals(group.candidates[0])} == {"small_lora"}
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ("[{name: lora, label: a}, {name: linear, label: a}]", "which another entry has"),
+        ("[{name: lora, label: 'a b'}]", "allowed: letters, digits"),
+        (
+            "[{combine: [{name: lora, label: a, targets: [q]}, {name: miss, targets: [v]}]}]",
+            "label",
+        ),
+    ],
+)
+def test_a_label_is_one_word_of_one_whole_entry(methods, said):
+    found = problems(SUITE, overrides=[f"methods={methods}"])
+    assert any(said in message for _, _, message in found)
