@@ -97,7 +97,7 @@ def load(store: Store, suite: str | None, metric: str) -> Scores:
             f"(store {store.path})"
         )
     suites = tuple(known) if suite is None else (suite,)
-    return join(store.plans_table(), store.runs(COLUMNS), suites, metric)
+    return join(store.plans_table(_PLANNED), store.runs(COLUMNS), suites, metric)
 
 
 def join(plans: pa.Table, runs: pa.Table, suites: Sequence[str], metric: str) -> Scores:
