@@ -80,6 +80,7 @@ def test_from_another_folder_it_finds_the_shipped_suites_and_is_itself(installed
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_from_another_folder_it_runs_the_smoke_suite(installed, tmp_path):
     report = json.loads(run(installed, "run", "smoke", "--json", folder=tmp_path))
     assert (report["succeeded"], report["failed"], report["left"]) == (4, 0, 0)

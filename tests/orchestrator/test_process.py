@@ -13,7 +13,7 @@ from orchestrator.plan import Wanted, make_plan
 from results.store import Store
 from suites.load import load
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 COMMAND = Path(sys.executable).parent / "peftgrid"
 SUITE = """
 schema: 1
