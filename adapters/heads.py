@@ -7,7 +7,8 @@
                   backbone's features of the training images and v their mean variance within classes
 
 The last is the linear discriminant of classes that share one spherical variance: what can be said without
-training, so that weights between start and end (WiSE) mean something on data without class names.
+training, so that weights between start and end (WiSE) mean something on data without class names. Where
+there are names, `train.text_head` takes the place of all of these: see `adapters.text_head`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from adapters import text_head
+from adapters.errors import DataError
 from adapters.spec import TrialSpec
 from adapters.training import seeding
 
 BATCH = 256
 
 
-def init_head(head: nn.Linear, spec: TrialSpec) -> None:
-    """Start a new head as `train.head_init` says; `class_means` is set by `set_class_means` later."""
+def new_head(vit: nn.Module, spec: TrialSpec, classes: int) -> None:
+    """Give `vit` the head that a run starts from; `class_means` is set by `set_class_means` later.
+
+    Raises DataError where the file of text embeddings is not what it must be.
+    """
+    given = spec.train.text_head
+    if given is None:
+        vit.reset_classifier(classes)  # type: ignore[operator]
+        _init(vit.head, spec)  # type: ignore[arg-type]
+        return
+    try:
+        text_head.fill(text_head.place(vit, given.dim, classes), given)
+    except (ValueError, OSError) as error:
+        raise DataError(f"text_head: {error}") from error
+
+
+def _init(head: nn.Linear, spec: TrialSpec) -> None:
     generator = seeding.generator(spec.seed, "head")
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)

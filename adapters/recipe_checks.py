@@ -47,6 +47,8 @@ def check(train: TrainConfig) -> None:
     )
     if train.head_lr is not None:
         at_least(0, head_lr=train.head_lr)
+    if train.text_head is not None and train.head_init != "default":
+        raise ValueError(f"head_init: {train.head_init} given, allowed: default with text_head")
     _shares(train)
     _schedule(train)
     _epochs(train)

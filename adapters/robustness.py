@@ -71,8 +71,7 @@ class TrainedRun:
         self._adapted = saved.load(warm.backbone(spec.backbone), model)
         self._adapted.vit.to(warm.device).eval()
         self._plain: nn.Module = warm.backbone(spec.backbone)
-        self._plain.reset_classifier(data.classes)  # type: ignore[operator]
-        heads.init_head(self._plain.head, spec)  # type: ignore[arg-type]
+        heads.new_head(self._plain, spec, data.classes)
         self._plain.to(warm.device).eval()
         start_head(self._plain, spec, data, warm, self.normalise)
 

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from adapters import registry
+from adapters import registry, text_head
 from adapters.adapted import Adapted
 from adapters.api import attach_config
 from adapters.checkpoint import digest
@@ -99,6 +99,9 @@ def load(vit: nn.Module, path: str | os.PathLike[str], *, name: str = "default")
     header = read_header(path)
     tensors = safetensors.torch.load_file(path)
     config = from_plain(registry.method(header.method).Config, header.params)
+    projection = tensors.get(text_head.PROJECTION)
+    if projection is not None:
+        text_head.place(vit, len(projection), header.classes)
     adapted = attach_config(
         vit, header.method, config, name=name, seed=header.seed, classes=header.classes
     )

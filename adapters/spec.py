@@ -23,6 +23,7 @@ from adapters.preprocess import Preprocess
 from adapters.recipe_checks import at_least as at_least
 from adapters.recipe_checks import check
 from adapters.recipe_checks import one_of as one_of
+from adapters.text_embeddings import TextHeadConfig
 
 TRAINING_SEMANTICS = 1
 """Bumped when the training code may give other numbers for the same spec."""
@@ -99,6 +100,8 @@ class TrainConfig:
     """`default` is torch's Linear initialisation drawn from the run's seed; `trunc_normal` has a
     standard deviation of 2e-5 and a bias of 0; `class_means` classifies by the nearest mean of the
     frozen backbone's features of the training images: see `adapters.heads`."""
+    text_head: TextHeadConfig | None = field(default=None, metadata={"neutral": None})
+    """A head that starts from text embeddings, in place of `head_init`: see `adapters.text_head`."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """`bf16` and `fp16` are autocast; weights and optimiser stay in float32. `fp16` scales the loss
     and needs CUDA."""

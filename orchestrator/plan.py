@@ -173,23 +173,26 @@ class _Absent:
 
     def __init__(self) -> None:
         self._asked: dict[str, str | None] = {}
-        self._lacking: dict[tuple[str, str], str | None] = {}
+        self._lacking: dict[tuple[str, str, str | None], str | None] = {}
         self.commands: dict[str, str] = {}
 
     def of(self, spec: RunSpec) -> str | None:
         """The first thing that `spec` needs and this machine lacks."""
-        key = spec.backbone, spec.dataset
+        head = spec.seedless["train"].get("text_head")
+        key = spec.backbone, spec.dataset, head and head["file"]
         if key not in self._lacking:
             self._lacking[key] = self._first(*key)
         return self._lacking[key]
 
-    def _first(self, backbone: str, dataset: str) -> str | None:
-        from adapters import backbones, registry
+    def _first(self, backbone: str, dataset: str, head: str | None) -> str | None:
+        from adapters import backbones, registry, text_embeddings
 
-        needed: Iterable[tuple[str, Callable[[], str | None]]] = (
+        needed: list[tuple[str, Callable[[], str | None]]] = [
             (f"backbone {backbone}", lambda: backbones.missing(backbone)),
             (f"data set {dataset}", lambda: registry.dataset(dataset).missing()),
-        )
+        ]
+        if head is not None:
+            needed.append((f"text head {head}", lambda: text_embeddings.missing(head)))
         for what, ask in needed:
             if what not in self._asked:
                 self._asked[what] = ask()

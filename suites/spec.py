@@ -194,7 +194,9 @@ class Configuration:
 def trainable_params(trial: TrialSpec) -> int:
     """How many elements the run trains, head included, in closed form; no model is built."""
     width = backbones.describe(trial.backbone).dims.width
-    head = registry.classes(trial.dataset, trial.dataset_config) * (width + 1)
+    classes = registry.classes(trial.dataset, trial.dataset_config)
+    own = trial.train.text_head
+    head = classes * (width + 1) if own is None else own.count(classes, width)
     return adapter_params(trial) + head
 
 

@@ -45,6 +45,7 @@ READERS = {
 }
 OWN = {
     "adapters/backbones/_timm.py": {"huggingface_hub"},
+    "adapters/clip_text.py": {"open_clip"},
     "adapters/corruptions.py": {"PIL"},  # its JPEG encoder
 }
 

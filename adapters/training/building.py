@@ -21,8 +21,7 @@ def build(spec: TrialSpec, classes: int, warm: Warm) -> Adapted:
     vit = warm.backbone(spec.backbone)
     # What a method or dropout draws from the global generators depends on this run's seed alone.
     torch.manual_seed(seeding.derive(spec.seed, "global"))
-    vit.reset_classifier(classes)  # type: ignore[operator]
-    heads.init_head(vit.head, spec)  # type: ignore[arg-type]
+    heads.new_head(vit, spec, classes)
     if spec.train.drop_path:
         set_drop_path(vit, spec.train.drop_path)
     vit.to(warm.device)

@@ -17,6 +17,7 @@ from orchestrator.cli import (
     report,
     start,
     submit,
+    text_head,
     watch,
 )
 from orchestrator.cli.app import ExitCode, app, fail
@@ -38,6 +39,7 @@ _COMMANDS = (
     export,
     care,
     catalog,
+    text_head,
 )
 
 _USAGE = {
