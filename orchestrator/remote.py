@@ -197,6 +197,6 @@ def _client(address: str) -> Any:
 
     client = JobSubmissionClient(address)
     # It tells of packages that it uploads and of sockets that it closes.
-    for name in ("dashboard_sdk", "job.sdk"):
-        logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
+    for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private"):
+        logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
     return client
