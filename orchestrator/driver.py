@@ -25,6 +25,7 @@ from orchestrator.outcome import Outcome, View
 from orchestrator.plan import UNFINISHED_RUNS, Plan, Wanted, make_plan
 from results.lease import Lease
 from results.store import Store
+from suites.spec import RunSpec
 from suites.suite import Suite
 
 END_SECONDS, HURRIED_SECONDS = 20.0, 2.0
@@ -90,7 +91,7 @@ def _rounds(
         if not ready:
             break
         tried |= {spec.run_id for spec in ready}
-        foreman.execute([Work(spec, restart=restart) for spec in ready])
+        foreman.execute([work(suite, spec, restart=restart) for spec in ready])
         if not suite.groups():
             break
         plan = make_plan(suite, store)
@@ -99,6 +100,13 @@ def _rounds(
     foreman.jobs.join(HURRIED_SECONDS if outcome.stopping else END_SECONDS)
     outcome.left = _left(make_plan(suite, store))
     return outcome
+
+
+def work(suite: Suite, spec: RunSpec, *, restart: bool) -> Work:
+    """A run as it is handed out for the first time."""
+    most = suite.execution.micro_batch
+    in_parts = most is not None and most < spec.train["batch_size"]
+    return Work(spec, restart=restart, micro_batch=most if in_parts else None)
 
 
 def _foreman(

@@ -80,7 +80,11 @@ _OUTCOME = (
     Column("status", TEXT, " | ".join(STATUSES)),
     Column("failure_kind", TEXT, "of a failed attempt: " + " | ".join(FAILURE_KINDS)),
     Column("error", TEXT, "of a failed attempt: the error in words"),
-    Column("adapted", FLAG, "whether a retry changed how it ran (micro-batch), so bits may differ"),
+    Column(
+        "adapted",
+        FLAG,
+        "whether batches went through in parts (micro-batch), so bits may differ",
+    ),
     Column(
         "select_epoch", TEXT, "rule that chose the scored epoch: best_val, last_epoch, oracle_test"
     ),

@@ -70,6 +70,9 @@ class Execution:
     stall_after: float | str = "5m"
     """An attempt that makes no progress for so long is stopped; seconds or a duration."""
     checkpoint_every_epochs: Literal["never"] | int = 1
+    micro_batch: int | None = None
+    """Images that go through the model at once, at most: gradients of a batch are accumulated over its
+    parts, and the batch of the recipe stays what it is. None is the whole batch."""
 
     @property
     def time_limit_seconds(self) -> float | None:
@@ -95,6 +98,8 @@ class Execution:
             at_least(1, runs_per_job=self.runs_per_job)
         if self.max_parallel != "auto":
             at_least(1, max_parallel=self.max_parallel)
+        if self.micro_batch is not None:
+            at_least(1, micro_batch=self.micro_batch)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,6 +106,7 @@ BUDGET = "allowed: unlimited or a whole number"
         ("execution: {time_limit: '30'}", 25, "execution.time_limit", "'30' given, allowed: a duration"),
         ("execution: {time_limit: 0.5}", 25, "execution.time_limit", "0.5 given, allowed: at least one"),
         ("execution: {time_limit: true}", 25, "execution.time_limit", "true given"),
+        ("execution: {micro_batch: 0}", 26, "execution.micro_batch", "0 given, allowed: a finite number"),
         ("execution: {stall_after: 0s}", 26, "execution.stall_after", "'0s' given, allowed: at least one"),
         ("execution: {stall_after: never}", 26, "execution.stall_after", "'never' given, allowed: a dur"),
         ("execution: {stall_after: null}", 26, "execution.stall_after", "null given"),
