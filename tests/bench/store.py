@@ -2,8 +2,9 @@
 
 Beside each figure stands what a plain tool takes for the same answer in the same round: DuckDB on
 one Parquet file, or pandas on JSON lines. Every reading opens the store anew, so digests are
-checked each time; caches of the file system are warm. Figures are medians of `ROUNDS`, starts of
-processes are left out but where the name says so; compactions are measured once.
+checked each time; caches of the file system are warm. Figures are medians of `ROUNDS`, and a bar is
+missed where all of them miss it. Starts of processes are left out but where the name says so;
+compactions are measured once.
 
 `python -m tests.bench.store` measures this alone, in about two minutes and 3 GB of memory.
 """
@@ -138,7 +139,8 @@ def _measured(folder: Path) -> list[dict[str, Any]]:
         others = [way for way in ways if way != ours] or [None]
         for nth, other in enumerate(others):
             limit = bar if nth == 0 else None
-            rows.append(_row(name, "s", taken[ours], other, taken.get(other), bar=limit))
+            row = _row(name, "s", taken[ours], other, taken.get(other), bar=limit)
+            rows.append({**row, "low": min(seconds[name, ours])})
     return rows + _compactions(many, large)
 
 

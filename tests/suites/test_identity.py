@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from adapters import backbones, registry
 from adapters.methods._asa import Asa
 from adapters.spec import TrainConfig, TrialSpec
+from adapters.text_embeddings import TextHeadConfig
 from suites import spec as identity
 from suites.load import loads
 from suites.spec import RunSpec, label, run_spec, trainable_params
@@ -57,6 +58,7 @@ OTHER_TRAIN = {
     "erasing": 0.25,
     "drop_path": 0.1,
     "ema": 0.99,
+    "text_head": TextHeadConfig(file="a", digest="a" * 64, dim=8),
     "compile": True,
     "eval_every_epochs": 2,
     "early_stopping": 5,
