@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli.app import ExitCode, JsonOption, app, echo, echo_json, fail, show
 from orchestrator.cli.plan_text import counted_params
-from orchestrator.cli.submit import HeadOption, output_of
+from orchestrator.cli.submit import HeadOption, output_of, relay
 
 
 @app.command()
@@ -98,14 +99,27 @@ def suites(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def doctor(address: HeadOption = None, as_json: JsonOption = False) -> None:
+def doctor(
+    address: HeadOption = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="Try whether a store would be safe in this folder."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Check that the packages Python finds are peftgrid's own, and say which versions are in use.
 
     With `--address`, beside those of the cluster: its Ray, torch, timm and pyarrow are what a suite
-    that is submitted there runs on.
+    that is submitted there runs on. With `--store` a folder is tried instead, on the cluster where one
+    is named; exit 2 where a store would not be safe in it.
     """
     from orchestrator import packages
 
+    if store is not None:
+        if address is not None:
+            relay(address, "doctor", "--json" if as_json else None, store=store)
+        _try_folder(store, as_json)
+        return
     packages.check()
     places, versions = packages.found(), _versions()
     if address is not None:
@@ -125,6 +139,21 @@ def doctor(address: HeadOption = None, as_json: JsonOption = False) -> None:
     else:
         for name, said in (*places.items(), *versions.items()):
             echo(f"{name:<14} {said}")
+
+
+def _try_folder(folder: Path, as_json: bool) -> None:
+    from results.probe import probe
+
+    found = probe(folder)
+    if as_json:
+        echo_json([{"needs": each.what, "problem": each.problem} for each in found])
+    for each in [] if as_json else found:
+        echo(
+            f"{'NO ' if each.problem else 'yes'}  {each.what}"
+            + (f": {each.problem}" if each.problem else "")
+        )
+    if any(each.problem for each in found):
+        fail(f"{folder}: a store would not be safe here; choose another folder", ExitCode.USAGE)
 
 
 def _versions() -> dict[str, str]:

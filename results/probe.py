@@ -1,0 +1,126 @@
+"""Whether a folder gives what a store rests on, found by trying it, in files that are removed again.
+
+A store needs that of many who create one name one wins, that a file appears whole or not at all, that a
+replaced file is always there and never half, and that what was written is seen at once. File systems
+without hard links, and some network and synchronised folders, do not keep all of this.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from results.errors import StoreError
+from results.files import create_exclusive
+from results.folder import FOLDERS
+
+RACES, RACERS, REPLACEMENTS = 20, 8, 300
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a store needs."""
+
+    what: str
+    problem: str | None
+    """What was seen instead; None where it holds."""
+
+
+def probe(folder: str | os.PathLike[str]) -> list[Finding]:
+    """Try everything, in a new folder inside `folder`, or inside the nearest folder above that exists.
+
+    One machine is asked: that others see the same at once is for the file system to promise.
+    """
+    place = Path(folder).absolute()
+    while not place.is_dir():
+        place = place.parent
+    own = place / f".peftgrid-probe-{secrets.token_hex(6)}"
+    try:
+        own.mkdir()
+    except OSError as error:
+        return [Finding("takes files", f"{place}: {error.strerror or error}")]
+    try:
+        return [Finding(what, _tried(check, own)) for what, check in _CHECKS.items()]
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _tried(check: Callable[[Path], str | None], own: Path) -> str | None:
+    try:
+        return check(own)
+    except (OSError, StoreError) as error:
+        return str(error)
+
+
+def _takes_files(own: Path) -> str | None:
+    for name in FOLDERS:
+        (own / name).mkdir()
+    create_exclusive(own / FOLDERS[0] / "a", b"a")
+    return None
+
+
+def _one_wins(own: Path) -> str | None:
+    for race in range(RACES):
+        path, start = own / f"race-{race}", threading.Barrier(RACERS)
+
+        def run(mine: int, path: Path = path, start: threading.Barrier = start) -> bool:
+            start.wait()
+            return create_exclusive(path, b"%d" % mine)
+
+        with ThreadPoolExecutor(RACERS) as pool:
+            won = [n for n, first in enumerate(pool.map(run, range(RACERS))) if first]
+        if len(won) != 1 or path.read_bytes() != b"%d" % won[0]:
+            return f"of {RACERS} who created one file {len(won)} were told that they had"
+    return None
+
+
+def _whole(own: Path) -> str | None:
+    """A file that is replaced again and again is read meanwhile."""
+    path, texts = own / "beat", (b"a" * 4096, b"b" * 4096)
+    path.write_bytes(texts[0])
+    ended = threading.Event()
+
+    def replace() -> None:
+        try:
+            for count in range(REPLACEMENTS):
+                aside = own / "aside"
+                aside.write_bytes(texts[count % 2])
+                aside.replace(path)
+        finally:
+            ended.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(replace)
+        while not ended.is_set():
+            if (seen := path.read_bytes()) not in texts:
+                return f"a file that was replaced was read with {len(seen)} of 4096 bytes"
+        writer.result()
+    return None
+
+
+def _seen(own: Path) -> str | None:
+    for count in range(50):
+        path = own / f"new-{count}"
+        create_exclusive(path, b"x" * count)
+        if not path.exists() or path.name not in os.listdir(own):  # noqa: PTH208 - the names alone
+            return "a file that was written was not seen at once"
+        if path.read_bytes() != b"x" * count:
+            return "a file that was written was read with another content"
+        path.unlink()
+        if path.exists():
+            return "a file that was removed was still seen"
+    return None
+
+
+_CHECKS: dict[str, Callable[[Path], str | None]] = {
+    "takes files": _takes_files,
+    "of many who create a file, one wins": _one_wins,
+    "a replaced file is whole at any moment": _whole,
+    "what is written is seen at once": _seen,
+}
