@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 import torch
 from safetensors.torch import load
@@ -44,6 +44,36 @@ _DTYPES = {
 }
 
 
+class Place(Protocol):
+    """Where checkpoints lie: a `pathlib.Path`, or what does the same for files that are elsewhere.
+
+    Elsewhere `write_bytes` puts a file whole and durably, or not at all.
+    """
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+
+    def __truediv__(self, name: str, /) -> Self: ...
+    def exists(self) -> bool:
+        """Whether it is there."""
+
+    def iterdir(self) -> Iterator[Self]:
+        """What is directly below."""
+
+    def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        """Make the folder, where there are any."""
+
+    def read_bytes(self) -> bytes:
+        """The file; OSError where there is none."""
+
+    def write_bytes(self, data: bytes, /) -> int:
+        """Put the file."""
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Delete the file."""
+
+
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 (hex) over names, dtypes, shapes and bytes, in the order of the names."""
     h = hashlib.sha256()
@@ -64,7 +94,7 @@ class CheckpointFolder:
 
     def __init__(
         self,
-        path: Path,
+        path: Place,
         *,
         spec_hash: str,
         semantics: Mapping[str, Any],
@@ -120,8 +150,11 @@ class CheckpointFolder:
 
     def clear(self) -> None:
         """Delete the folder: the run is committed."""
-        if self.path.exists():
-            shutil.rmtree(self.path)
+        if isinstance(self.path, Path):
+            shutil.rmtree(self.path, ignore_errors=not self.path.exists())
+        else:
+            for path in self.path.iterdir():
+                path.unlink(missing_ok=True)
 
     def _read(self, key: tuple[int, int]) -> Snapshot:
         tensors_path, json_path = self._paths(key)
@@ -153,27 +186,31 @@ class CheckpointFolder:
         kept = [key for key in whole if key not in self._unusable][-KEPT:]
         for key in sorted(files):
             if key < whole[-1] and key not in kept:
-                for path in sorted(
-                    files[key]
-                ):  # the JSON first: without it nothing is a checkpoint
+                # The JSON first: without it nothing is a checkpoint.
+                for path in sorted(files[key], key=lambda place: place.name):
                     path.unlink(missing_ok=True)
 
-    def _paths(self, key: tuple[int, int]) -> tuple[Path, Path]:
+    def _paths(self, key: tuple[int, int]) -> tuple[Place, Place]:
         stem = f"{key[0]}.{key[1]}"
         return self.path / f"{stem}.safetensors", self.path / f"{stem}.json"
 
-    def _files(self) -> dict[tuple[int, int], set[Path]]:
+    def _files(self) -> dict[tuple[int, int], set[Place]]:
         """Everything in the folder that is or was to be part of a checkpoint."""
-        files: dict[tuple[int, int], set[Path]] = {}
+        files: dict[tuple[int, int], set[Place]] = {}
         for path in self.path.iterdir() if self.path.exists() else ():
             if found := _FILE.fullmatch(path.name):
                 files.setdefault((int(found[1]), int(found[2])), set()).add(path)
         return files
 
 
-def _write(path: Path, chunks: Iterable[bytes | memoryview]) -> str:
+def _write(path: Place, chunks: Iterable[bytes | memoryview]) -> str:
     """Make `path` of `chunks`, whole and durable or not at all; the SHA-256 of its bytes."""
     h = hashlib.sha256()
+    if not isinstance(path, Path):
+        data = b"".join(chunks)
+        h.update(data)
+        path.write_bytes(data)
+        return h.hexdigest()
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as file:

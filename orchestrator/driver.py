@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
-from orchestrator import cluster, packages, provenance, rows
+from orchestrator import cluster, nodes, packages, provenance, rows
 from orchestrator.capacity import RequestError
 from orchestrator.dispatch import Dispatcher, Work
 from orchestrator.foreman import Foreman
@@ -58,7 +58,7 @@ def drive(
     owner = {"command": " ".join(sys.argv), "user": getpass.getuser(), "host": socket.gethostname()}
     with Lease.take(store, suite.name, info=owner) as lease:
         memory = suite.resources.memory_bytes
-        ledger = Ledger(store, suite.retry, lease.name, view.note, memory=memory)
+        ledger = Ledger(store, suite.retry, lease.name, view.note, fetch=nodes.read, memory=memory)
         _close_what_a_dead_driver_left(suite, ledger, plan)
         plan = make_plan(suite, store)
         save(suite, store, plan)

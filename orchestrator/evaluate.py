@@ -17,7 +17,7 @@ from orchestrator import provenance
 from results import evaluations, metrics
 from results.errors import StoreError
 from results.evaluations import Evaluation, Key
-from results.models import model_of
+from results.models import check_model, model_of
 from results.store import Store
 from suites.sets import EvaluationSet
 from suites.spec import RunSpec
@@ -107,7 +107,8 @@ def evaluate(
         from adapters.robustness import TrainedRun
 
         try:
-            run = TrainedRun(spec.trial(), model_of(store, row), warm)
+            with model_of(store, row) as model:
+                run = TrainedRun(spec.trial(), model, warm)
         except (DataError, StoreError, ValueError) as error:
             left_out[spec.run_id] = str(error)
             continue
@@ -144,7 +145,7 @@ def _unusable(store: Store, row: Any, spec: RunSpec, wanted: Sequence[Point]) ->
     if row["status"] != "succeeded":
         return f"{row['status']}: {row['error'] or 'no error is known'}"
     try:
-        model_of(store, row)
+        check_model(store, row)
     except StoreError as error:
         return str(error)
     on_path = any(point.mode == "all" for point in wanted)

@@ -224,7 +224,7 @@ class Foreman:
         """A row for an attempt whose process is gone, and whether it is tried again."""
         spec, attempt, pid = self._work[run_id].spec, int(claim["attempt"]), int(claim["pid"])
         said = (nodes.death(claim["actor"]), self.jobs.error_of(claim["job"]))
-        log = self._ledger.log(run_id, attempt)
+        log = self._ledger.log(claim)
         killed, errors = self._killed.get((claim["node"], pid)), [each for each in said if each]
         kind, evidence = failures.of_loss(log, errors, killed=killed, began=began)
         error = f"process {pid} on {claim['hostname']} ended without a result"

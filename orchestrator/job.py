@@ -6,7 +6,6 @@ torch and timm are imported inside the loop, so importing this module is cheap f
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from orchestrator.kept import Kept
 from orchestrator.ledger import log_path
 from orchestrator.patience import patiently
 from orchestrator.reporter import Reporter
+from results.files import remove_all
 from results.process import start_time
 from results.record import Attempt, Epoch
 from results.store import Latest, Store
@@ -239,7 +239,7 @@ class _Worker:
         """Close the attempt, as soon as the storage takes it. False: it was closed before."""
         won = self._patiently(lambda: self._store.commit(attempt, epochs))
         if attempt.status == "succeeded":
-            shutil.rmtree(self._store.path / "checkpoints" / attempt.run_id, ignore_errors=True)
+            remove_all(self._store.path / "checkpoints" / attempt.run_id)
         return won
 
     def _patiently(self, write: Callable[[], T]) -> T:

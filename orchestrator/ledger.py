@@ -6,6 +6,9 @@ from the dispatcher, which may have died too.
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any, TypeVar
 from orchestrator import retry, rows
 from orchestrator.dispatch import Work
 from orchestrator.patience import patiently
+from results.place import Place
 from results.schema import FailureKind
 from results.store import Store, StoreError
 from suites.schema import Retry
@@ -34,6 +38,8 @@ class Ledger:
     """Hears what the storage makes it wait for."""
     give_up: Callable[[], bool] = lambda: False
     """Whether waiting for the storage has no sense any more."""
+    fetch: Callable[[str, Path], bytes | None] = lambda *_: None
+    """Reads a file of a node; None where it cannot."""
     memory: int | None = None
     """Bytes that the suite asks for each job."""
     _history: dict[str, list[retry.Ended]] = field(default_factory=dict)
@@ -84,7 +90,7 @@ class Ledger:
             status=status,
             failure_kind=kind,
             error=error,
-            evidence=evidence or self.log(spec.run_id, int(claim["attempt"])),
+            evidence=evidence or self.log(claim),
             started_at=None,
             job=claim.get("job"),
             hostname=claim.get("hostname"),
@@ -106,11 +112,17 @@ class Ledger:
         """Whether a job of this drive opened the attempt."""
         return claim.get("lease") == self.lease
 
-    def log(self, run_id: str, attempt: int) -> str | None:
-        """What the process wrote as it ended: Python's own dump at a stall or a crash."""
+    def log(self, claim: Mapping[str, Any]) -> str | None:
+        """What the process of a claim wrote as it ended: Python's own dump at a stall or a crash."""
+        kept = log_path(self.store, claim["run_id"], int(claim["attempt"]))
         try:
-            text = log_path(self.store, run_id, attempt).read_text(errors="replace")
-        except OSError:
+            there = local_log(kept)
+            if there != kept:
+                data = self.fetch(claim["node"], there)
+                if data is not None:
+                    kept.write_bytes(data)
+            text = kept.read_bytes().decode(errors="replace")
+        except (OSError, KeyError):
             return None
         return text[-20_000:] or None
 
@@ -122,6 +134,14 @@ class Ledger:
         return any(folder.glob(f"{attempt}.*.json"))
 
 
-def log_path(store: Store, run_id: str, attempt: int) -> Path:
-    """Where the process of an attempt writes if it crashes or hangs."""
+def log_path(store: Store, run_id: str, attempt: int) -> Place:
+    """Where what the process of an attempt writes is kept."""
     return store.path / "logs" / f"{run_id}.{attempt}.log"
+
+
+def local_log(kept: Place) -> Path:
+    """The file that the process writes to: itself, or one of its machine that is copied to a bucket."""
+    if isinstance(kept, Path):
+        return kept
+    store = hashlib.sha256(str(kept.parent).encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"peftgrid-logs-{os.getuid()}" / store / kept.name

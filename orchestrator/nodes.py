@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 from orchestrator import process
 from orchestrator.dispatch import Process
+
+READ_SECONDS = 10.0
 
 
 def living() -> set[str]:
@@ -48,11 +54,33 @@ def free_places() -> None:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(found.placement_group_id)))
 
 
+def read(node: str, path: Path) -> bytes | None:
+    """A file of a node; None where there is none, or the node does not answer in time."""
+    import ray
+    from ray.exceptions import GetTimeoutError, RayError
+
+    if not ray.is_initialized():
+        return None
+    try:
+        data: bytes = ray.get(_on(node, path.read_bytes).remote(), timeout=READ_SECONDS)
+    except (RayError, GetTimeoutError, OSError):
+        return None
+    return data
+
+
 def kill(found: Process) -> None:
     """SIGKILL on the process's own node; nothing waits for it."""
+    _on(found.node, process.kill).remote(found.pid, found.started)
+
+
+def _on(node: str, work: Callable[..., Any]) -> Any:
+    """`work` as a task of that node."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    there = NodeAffinitySchedulingStrategy(node_id=found.node, soft=False)
-    task = ray.remote(num_cpus=0, scheduling_strategy=there)(process.kill)
-    task.remote(found.pid, found.started)
+    there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+
+    def task(*given: Any) -> Any:
+        return work(*given)
+
+    return ray.remote(num_cpus=0, scheduling_strategy=there)(task)

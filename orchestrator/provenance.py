@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters import plugins
+from results.place import Place
 
 SENT = "peftgrid-source.json"
 """Lies beside the packages of a program that was sent to a cluster."""
@@ -31,7 +32,7 @@ def of_source() -> dict[str, Any]:
     return {"git_commit": commit or None, "git_dirty": None if status is None else bool(status)}
 
 
-def of_table(store: Path) -> dict[str, str]:
+def of_table(store: Place) -> dict[str, str]:
     """Where a table comes from: store and its generation, this program's version, its commit if known."""
     from results import generations
 

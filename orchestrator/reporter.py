@@ -12,6 +12,8 @@ from typing import IO, TYPE_CHECKING, Any
 import ray
 
 from orchestrator.failures import TimeLimitError
+from orchestrator.ledger import local_log
+from results.place import Place
 
 if TYPE_CHECKING:
     from adapters.trial import EpochResult
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS = 0.25
 """Between two progress messages of a run."""
+KEEP_SECONDS = 10.0
+"""Between two copies of a log to a bucket."""
 PREEMPTION_SECONDS = 1.0
 """Between two questions whether the node is about to go."""
 
@@ -30,12 +34,13 @@ class Reporter:
     crash. The log of a run that succeeded is removed where there is nothing else in it.
     """
 
-    def __init__(self, job: JobConfig, run_id: str, log: Path) -> None:
+    def __init__(self, job: JobConfig, run_id: str, log: Place) -> None:
         self._job, self._run_id = job, run_id
         self._answer: Any = None
         self._told = self._asked = self._armed = 0.0
         self._began = time.monotonic()
-        self._log, self._file = log, _open(log)
+        self._log, self._local = log, local_log(log)
+        self._file, self._kept = _open(self._local), time.monotonic()
         self.curve: list[EpochResult] = []
         self._rate: float | None = None
         faulthandler.enable(self._file)
@@ -48,8 +53,10 @@ class Reporter:
         notes = list(notes)
         self._file.writelines(f"{note}\n" for note in notes)
         self._file.close()
-        if succeeded and not notes:
-            self._log.unlink()
+        if not succeeded or notes:
+            self._keep()
+        if self._local != self._log or (succeeded and not notes):
+            self._local.unlink()
 
     def step(self, epoch: int, step: int, steps: int) -> None:
         """Called before every step; raises what ends the run."""
@@ -83,6 +90,15 @@ class Reporter:
             f"{row.images_per_second:.0f} images/s\n"
         )
         self._file.flush()
+        if time.monotonic() - self._kept > KEEP_SECONDS:
+            self._keep()
+
+    def _keep(self) -> None:
+        """Copy the log to the store, where it is not written there."""
+        self._kept = time.monotonic()
+        if self._local != self._log:
+            with contextlib.suppress(OSError):  # it is no result, and the next copy has all of it
+                self._log.write_bytes(self._local.read_bytes())
 
     def _heard_stop(self, epoch: int, step: int, steps: int) -> bool:
         """Tell how far the run is, without waiting, and take the answer to the last time."""
@@ -108,5 +124,5 @@ class Reporter:
 
 
 def _open(log: Path) -> IO[str]:
-    log.parent.mkdir(exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     return log.open("w")

@@ -14,17 +14,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
-import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from aiohttp import web
 
 from results import standing
 from results.errors import StoreError, TableError
+from results.files import listed
+from results.place import Place
 from results.report import data, pack, page
 from results.store import Store
 
@@ -94,7 +94,7 @@ class Source:
         state = hashlib.sha256(repr(sorted(standing.running(self._store))).encode())
         for folder in _FOLDERS:
             place = self._store.path / folder
-            names = sorted(os.listdir(place)) if place.exists() else []  # noqa: PTH208 - names alone
+            names = sorted(listed(place)) if place.exists() else []
             state.update(repr(names).encode())
         return state.hexdigest()
 
@@ -186,7 +186,7 @@ async def serve_until_told(
         await runner.cleanup()
 
 
-def open_source(path: Path, suite: str | None, metric: str, said: Mapping[str, str]) -> Source:
+def open_source(path: Place, suite: str | None, metric: str, said: Mapping[str, str]) -> Source:
     """The store in `path` to be served; TableError where it has no plan of that suite."""
     store = Store.open(path)
     if suite is not None and suite not in store.plans():

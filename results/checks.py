@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pyarrow as pa
+
+from results.place import Place
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _MANY = 1000
 """Rows from which on grouping them costs less than looking at each."""
 
 
-def check_rows(path: Path, name: str, table: pa.Table) -> None:
+def check_rows(path: Place, name: str, table: pa.Table) -> None:
     """ValueError unless the rows belong to the name: a renamed copy must not count twice."""
     stem = path.name.split(".")
     if name == "plans":

@@ -2,6 +2,7 @@
 
 Exception
 |- StoreError       the store's folder or its files: missing, not ours, not writable, disk full
+|  `- UnreachableError   storage that does not answer, or gives no rights
 |- QueryError       a refused, wrong or too expensive SQL statement
 |- TableError       a leaderboard or comparison that cannot be made, or would average what must not be
 |- FigureError      a figure that cannot be drawn without misleading its reader, or not be written
@@ -12,6 +13,10 @@ Exception
 
 class StoreError(Exception):
     """A store that cannot be opened, read or written; the message says what is allowed."""
+
+
+class UnreachableError(StoreError):
+    """Storage that cannot be reached; the message says what it answered."""
 
 
 class QueryError(Exception):

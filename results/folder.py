@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
+from results.bucket import BucketPath, reach
 from results.errors import StoreError
 from results.files import create_exclusive
+from results.place import Place, place_of
 
 FORMAT = 1
 """Of the folder's layout. A newer one is refused; tables have a version of their own."""
@@ -28,13 +29,18 @@ FOLDERS = (
 _KEY = "peftgrid_store"
 
 
-def open_folder(path: str | os.PathLike[str], create: bool, *, foreign: bool = False) -> Path:
+def open_folder(
+    path: str | os.PathLike[str] | Place, create: bool, *, foreign: bool = False
+) -> Place:
     """The store's absolute path. With `create` it is made where missing and must take files.
 
-    `foreign` lets it be made among other files, which are known to be a store's.
+    `foreign` lets it be made among other files, which are known to be a store's. Raises StoreError,
+    of which UnreachableError where a bucket does not answer.
     """
-    folder = Path(path).absolute()
-    if folder.exists() and not folder.is_dir():
+    folder = place_of(path).absolute()
+    if isinstance(folder, BucketPath):
+        reach(folder)
+    elif folder.exists() and not folder.is_dir():
         raise StoreError(f"store: {folder} given, which is a file; allowed: a folder")
     if create:
         _make(folder, foreign)
@@ -56,7 +62,14 @@ def open_folder(path: str | os.PathLike[str], create: bool, *, foreign: bool = F
     return folder
 
 
-def _make(folder: Path, foreign: bool) -> None:
+def is_free(place: Place) -> bool:
+    """Whether nothing is there yet, so that it may become a store. Raises UnreachableError."""
+    if isinstance(place, BucketPath):
+        reach(place)
+    return not place.exists() or (place.is_dir() and not any(place.iterdir()))
+
+
+def _make(folder: Place, foreign: bool) -> None:
     marker = folder / MARKER
     try:
         folder.mkdir(parents=True, exist_ok=True)

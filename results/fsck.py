@@ -19,6 +19,7 @@ from results import evaluations, generations, plans, schema
 from results.errors import StoreError
 from results.files import UNREADABLE, read_json, read_sealed
 from results.folder import FOLDERS, MARKER, open_folder
+from results.place import Place, open_binary
 from results.reading import Key, Reader, epochs_key_of, key_of, keys_of
 
 QUARANTINE = "quarantine"
@@ -35,7 +36,7 @@ _REMOVAL_SECONDS = 0.2
 class Problem:
     """One file that is not as it should be."""
 
-    path: Path
+    path: Place
     reason: str
     """What is wrong with it."""
     meaning: str
@@ -53,13 +54,13 @@ class Report:
     """How many files were looked at, by folder."""
 
 
-def check(path: Path) -> Report:
+def check(path: Place) -> Report:
     """Look at every file. StoreError where the folder is no store or a newer peftgrid's."""
     return _Check(path.absolute()).report
 
 
 class _Check:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         self.report = Report()
         self._check_folders()
@@ -79,11 +80,11 @@ class _Check:
         self._check_checkpoints()
         self._check_hidden()
 
-    def _damaged(self, path: Path, reason: object, meaning: str) -> None:
+    def _damaged(self, path: Place, reason: object, meaning: str) -> None:
         text = str(reason) or type(reason).__name__
         self.report.damaged.append(Problem(path=path, reason=text, meaning=meaning))
 
-    def _leftover(self, path: Path, reason: str) -> None:
+    def _leftover(self, path: Place, reason: str) -> None:
         """Note a file that nothing needs, unless a live process may be writing it."""
         try:
             settled = path.stat().st_mtime < self._settled
@@ -103,7 +104,8 @@ class _Check:
             if _newer(self.path / MARKER):
                 raise
             self._damaged(self.path / MARKER, error, "no command opens the store")
-        for name in FOLDERS:
+        # A bucket has no folders that could be missing.
+        for name in FOLDERS if isinstance(self.path, Path) else ():
             if not (self.path / name).is_dir():
                 self._damaged(self.path / name, "the folder is missing", "what was in it is lost")
 
@@ -156,7 +158,7 @@ class _Check:
                 self._damaged(path, reason, kept if key_of(name) in covered else again)
 
     def _faults(
-        self, name: str, columns: tuple[schema.Column, ...], path: Path, digest: str | None = None
+        self, name: str, columns: tuple[schema.Column, ...], path: Place, digest: str | None = None
     ) -> Iterator[str]:
         """What is wrong with a file, if anything; a file that has gone meanwhile is not."""
         self._reader.bad.pop(path, None)
@@ -185,7 +187,7 @@ class _Check:
             elif closed.get(epochs_key) != name:
                 self._leftover(self.path / "epochs" / name, "epochs of no committed attempt")
 
-    def _check_curve(self, path: Path, digest: str, packed: bool) -> None:
+    def _check_curve(self, path: Place, digest: str, packed: bool) -> None:
         lost = "the attempt's learning curve is lost; its scores are not"
         kept = "nothing is lost: the compacted tables have its epochs"
         for reason in self._faults("epochs", schema.EPOCHS, path, digest):
@@ -198,7 +200,7 @@ class _Check:
                 self._damaged(path, "the file is missing", lost)
 
     def _check_entries(
-        self, folder: str, read: Callable[[Path], dict[str, Any]], meaning: str
+        self, folder: str, read: Callable[[Place], dict[str, Any]], meaning: str
     ) -> None:
         for name in self._names(folder):
             self.report.checked[folder] += 1
@@ -235,7 +237,7 @@ class _Check:
             path = self.path / folder / PurePosixPath(file).name
             known = self.path / QUARANTINE / folder / (path.name + REASON)
             try:
-                with path.open("rb") as opened:
+                with open_binary(path) as opened:
                     if hashlib.file_digest(opened, "sha256").hexdigest() != digest:
                         self._damaged(path, "its digest is not the one in its row", meaning)
             except OSError as error:
@@ -258,7 +260,7 @@ class _Check:
             tensors = path.with_suffix(".safetensors")
             try:
                 held = read_json(path).get("digest")
-                with tensors.open("rb") as file:
+                with open_binary(tensors) as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
             except (OSError, ValueError) as error:
                 # A run that ends removes both, one after the other.
@@ -281,7 +283,7 @@ class _Check:
 _EPOCHS_COLUMNS = ("run_id", "attempt", "epochs_file", "epochs_digest")
 
 
-def _newer(marker: Path) -> bool:
+def _newer(marker: Place) -> bool:
     """Whether the marker is whole and of a format that is not known here."""
     try:
         return isinstance(json.loads(marker.read_bytes())["peftgrid_store"], int)
@@ -289,7 +291,7 @@ def _newer(marker: Path) -> bool:
         return False
 
 
-def _mtime(path: Path) -> float:
+def _mtime(path: Place) -> float:
     try:
         return path.stat().st_mtime
     except OSError:

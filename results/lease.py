@@ -25,7 +25,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from results.errors import StoreError
-from results.files import create_exclusive
+from results.files import create_exclusive, replace
+from results.place import Place
 from results.process import start_time
 from results.store import Store
 
@@ -36,6 +37,8 @@ DEAD_BEATS = 6
 """Beats without a change after which a holder is dead."""
 NFS_SECONDS = 120.0
 """The least time on NFS, whose cache of attributes hides a change."""
+BUCKET_SECONDS = 60.0
+"""The least time in a bucket, whose answers may be late by several tries."""
 
 
 class LeaseHeldError(StoreError):
@@ -56,7 +59,9 @@ class Observer:
     def __init__(self, store: Store, name: str, *, beat_seconds: float = BEAT_SECONDS) -> None:
         self._folder, self._name = store.path / "lease", name
         self._limit = DEAD_BEATS * beat_seconds
-        if _is_nfs(store.path):
+        if not isinstance(store.path, Path):
+            self._limit = max(self._limit, BUCKET_SECONDS)
+        elif _is_nfs(store.path):
             self._limit = max(self._limit, NFS_SECONDS)
         self._beat: str | None = None
         self._since = time.monotonic()
@@ -103,7 +108,7 @@ class Observer:
 
     def _read(self) -> str | None:
         try:
-            return (self._folder / f"{self._name}.beat").read_text()
+            return (self._folder / f"{self._name}.beat").read_bytes().decode()
         except OSError:
             return None
 
@@ -196,7 +201,7 @@ class Lease:
             # A full disk must not end the thread: the beat is tried again the next time.
             with contextlib.suppress(OSError):
                 said = json.dumps({"beat": count, **self._progress})
-                _replace(self._folder / f"{self.name}.beat", said)
+                replace(self._folder / f"{self.name}.beat", said.encode())
                 self._lost = _highest(self._folder, self._suite) > self._number
                 asked = self._folder.glob(f"{self.name}.{STOP}*")
                 self._asked = frozenset(path.name.rpartition(".")[2] for path in asked)
@@ -217,18 +222,9 @@ def split_name(name: str) -> tuple[str, int] | None:
     return (parts[0], int(parts[1])) if len(parts) == 3 and parts[1].isdecimal() else None
 
 
-def _highest(folder: Path, suite: str) -> int:
+def _highest(folder: Place, suite: str) -> int:
     holders = (split_name(path.name) for path in folder.glob("*.json"))
     return max((held[1] for held in holders if held and held[0] == suite), default=0)
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        aside.write_text(text)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _machine() -> str:

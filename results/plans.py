@@ -8,12 +8,12 @@ The latest undamaged plan of a suite counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
 from results import schema
 from results.files import create_exclusive, parquet_bytes
+from results.place import Place
 from results.reading import Reader
 from results.record import PlanRow, to_table
 
@@ -48,7 +48,7 @@ def save(
             return
 
 
-def files(reader: Reader) -> dict[tuple[str, int, str], Path]:
+def files(reader: Reader) -> dict[tuple[str, int, str], Place]:
     """Every plan by (suite, number, digest8)."""
     named = [(name.split("."), reader.path / "plans" / name) for name in reader.names("plans")]
     return {
@@ -88,7 +88,7 @@ def text(reader: Reader, suite: str) -> str | None:
     digest, number = (plan.column(name)[0].as_py() for name in ("suite_digest", "plan"))
     path = reader.path / "plans" / f"{suite}.{digest[:8]}.{number}.yaml"
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_bytes().decode("utf-8", errors="replace")
     except OSError:
         return None
 

@@ -1,26 +1,31 @@
-"""Whether a folder gives what a store rests on, found by trying it, in files that are removed again.
+"""Whether a folder or bucket gives what a store rests on, found by trying it.
+
+The files that it takes are removed again.
 
 A store needs that of many who create one name one wins, that a file appears whole or not at all, that a
 replaced file is always there and never half, and that what was written is seen at once. File systems
-without hard links, and some network and synchronised folders, do not keep all of this.
+without hard links, some network and synchronised folders, and storage that speaks S3 without knowing
+conditional puts, do not keep all of this.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from results.bucket import BucketPath, reach
 from results.errors import StoreError
-from results.files import create_exclusive
+from results.files import create_exclusive, listed, make_folder, remove_all, replace
 from results.folder import FOLDERS
+from results.place import Place, place_of
 
-RACES, RACERS, REPLACEMENTS = 20, 8, 300
+RACES, RACERS = 20, 8
+REPLACEMENTS, IN_A_BUCKET = 300, 30
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,16 @@ class Finding:
     """What was seen instead; None where it holds."""
 
 
-def probe(folder: str | os.PathLike[str]) -> list[Finding]:
+def probe(folder: str | os.PathLike[str] | Place) -> list[Finding]:
     """Try everything, in a new folder inside `folder`, or inside the nearest folder above that exists.
 
-    One machine is asked: that others see the same at once is for the file system to promise.
+    One machine is asked: that others see the same at once is for the file system to promise. Raises
+    UnreachableError where a bucket does not answer.
     """
-    place = Path(folder).absolute()
-    while not place.is_dir():
+    place = place_of(folder).absolute()
+    if isinstance(place, BucketPath):
+        reach(place)
+    while isinstance(place, Path) and not place.is_dir():
         place = place.parent
     own = place / f".peftgrid-probe-{secrets.token_hex(6)}"
     try:
@@ -48,28 +56,28 @@ def probe(folder: str | os.PathLike[str]) -> list[Finding]:
     try:
         return [Finding(what, _tried(check, own)) for what, check in _CHECKS.items()]
     finally:
-        shutil.rmtree(own, ignore_errors=True)
+        remove_all(own)
 
 
-def _tried(check: Callable[[Path], str | None], own: Path) -> str | None:
+def _tried(check: Callable[[Place], str | None], own: Place) -> str | None:
     try:
         return check(own)
     except (OSError, StoreError) as error:
         return str(error)
 
 
-def _takes_files(own: Path) -> str | None:
+def _takes_files(own: Place) -> str | None:
     for name in FOLDERS:
-        (own / name).mkdir()
+        make_folder(own / name)
     create_exclusive(own / FOLDERS[0] / "a", b"a")
     return None
 
 
-def _one_wins(own: Path) -> str | None:
+def _one_wins(own: Place) -> str | None:
     for race in range(RACES):
         path, start = own / f"race-{race}", threading.Barrier(RACERS)
 
-        def run(mine: int, path: Path = path, start: threading.Barrier = start) -> bool:
+        def run(mine: int, path: Place = path, start: threading.Barrier = start) -> bool:
             start.wait()
             return create_exclusive(path, b"%d" % mine)
 
@@ -80,23 +88,21 @@ def _one_wins(own: Path) -> str | None:
     return None
 
 
-def _whole(own: Path) -> str | None:
+def _whole(own: Place) -> str | None:
     """A file that is replaced again and again is read meanwhile."""
     path, texts = own / "beat", (b"a" * 4096, b"b" * 4096)
     path.write_bytes(texts[0])
     ended = threading.Event()
 
-    def replace() -> None:
+    def replace_often() -> None:
         try:
-            for count in range(REPLACEMENTS):
-                aside = own / "aside"
-                aside.write_bytes(texts[count % 2])
-                aside.replace(path)
+            for count in range(REPLACEMENTS if isinstance(own, Path) else IN_A_BUCKET):
+                replace(path, texts[count % 2])
         finally:
             ended.set()
 
     with ThreadPoolExecutor(1) as pool:
-        writer = pool.submit(replace)
+        writer = pool.submit(replace_often)
         while not ended.is_set():
             if (seen := path.read_bytes()) not in texts:
                 return f"a file that was replaced was read with {len(seen)} of 4096 bytes"
@@ -104,11 +110,11 @@ def _whole(own: Path) -> str | None:
     return None
 
 
-def _seen(own: Path) -> str | None:
+def _seen(own: Place) -> str | None:
     for count in range(50):
         path = own / f"new-{count}"
         create_exclusive(path, b"x" * count)
-        if not path.exists() or path.name not in os.listdir(own):  # noqa: PTH208 - the names alone
+        if not path.exists() or path.name not in listed(own):
             return "a file that was written was not seen at once"
         if path.read_bytes() != b"x" * count:
             return "a file that was written was read with another content"
@@ -118,7 +124,7 @@ def _seen(own: Path) -> str | None:
     return None
 
 
-_CHECKS: dict[str, Callable[[Path], str | None]] = {
+_CHECKS: dict[str, Callable[[Place], str | None]] = {
     "takes files": _takes_files,
     "of many who create a file, one wins": _one_wins,
     "a replaced file is whole at any moment": _whole,

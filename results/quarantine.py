@@ -10,15 +10,14 @@ error and writes it again.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from results import compaction, generations
 from results.errors import StoreError
-from results.files import create_exclusive, make_folder, remove, sync_folder
+from results.files import create_exclusive, make_folder, move
 from results.folder import FOLDERS, MARKER, open_folder
 from results.fsck import QUARANTINE, REASON, Problem, Report, check
+from results.place import Place
 from results.reading import Reader, key_of
 
 
@@ -26,7 +25,7 @@ from results.reading import Reader, key_of
 class Repair:
     """What was done."""
 
-    moved: dict[Path, Path]
+    moved: dict[Place, Place]
     """Where each damaged or left-over file is now; its reason's file where it was missing."""
     generation: int | None
     """The generation of tables that was made, if one was."""
@@ -34,10 +33,10 @@ class Repair:
     """What a new check found."""
 
 
-def repair(path: Path, report: Report) -> Repair:
+def repair(path: Place, report: Report) -> Repair:
     """Mend what `check` found in the store; StoreError where that fails."""
     store = path.absolute()
-    moved: dict[Path, Path] = {}
+    moved: dict[Place, Place] = {}
     problems = {problem.path: problem for problem in (*report.damaged, *report.leftovers)}
     _mend_folders(store, problems, moved)
     generation = None
@@ -54,7 +53,7 @@ def repair(path: Path, report: Report) -> Repair:
     return Repair(moved=moved, generation=generation, after=check(store))
 
 
-def _mend_folders(store: Path, problems: dict[Path, Problem], moved: dict[Path, Path]) -> None:
+def _mend_folders(store: Place, problems: dict[Place, Problem], moved: dict[Place, Place]) -> None:
     for name in FOLDERS:
         if problems.pop(store / name, None):
             moved[store / name] = make_folder(store / name)
@@ -64,7 +63,7 @@ def _mend_folders(store: Path, problems: dict[Path, Problem], moved: dict[Path, 
         open_folder(store, create=True, foreign=True)
 
 
-def _set_aside(store: Path, problem: Problem) -> Path:
+def _set_aside(store: Place, problem: Problem) -> Place:
     """Move the file to quarantine with the reason beside it; where it is now."""
     where = store / QUARANTINE
     for part in (None, *problem.path.relative_to(store).parent.parts):
@@ -80,13 +79,7 @@ def _set_aside(store: Path, problem: Problem) -> Path:
             break
         number += 1
     try:
-        if problem.path.is_dir():
-            problem.path.rename(target)
-        else:
-            os.link(problem.path, target)
-            remove(problem.path)
-        sync_folder(problem.path.parent)
-        sync_folder(where)
+        move(problem.path, target)
     except FileNotFoundError:
         return reason
     except OSError as error:

@@ -8,10 +8,10 @@ again. Damaged files are noted with the reason and left out.
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -21,13 +21,16 @@ import pyarrow.compute as pc
 from results import generations, ordering, schema
 from results.checks import check_rows
 from results.errors import StoreError
-from results.files import UNREADABLE, read_parquet
+from results.files import UNREADABLE, listed, read_parquet
+from results.place import Place
 
 Key = tuple[str, int]
 """run_id and number of an attempt."""
 
 T = TypeVar("T")
 _NAMED = re.compile(r"([A-Za-z0-9_-]+)\.([1-9][0-9]*)\.(?:json|parquet)")
+_REQUESTS = 16
+"""Files of a bucket that are asked for at once."""
 _EPOCHS_NAMED = re.compile(r"([A-Za-z0-9_-]+)\.([1-9][0-9]*)\.[0-9a-f]+\.parquet")
 
 
@@ -35,15 +38,15 @@ class _Pass(threading.local):
     """What one thread found missing while it read."""
 
     def __init__(self) -> None:
-        self.vanished: set[Path] = set()
+        self.vanished: set[Place] = set()
 
 
 class Reader:
     """Reads the files of one store."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
-        self.bad: dict[Path, str] = {}
+        self.bad: dict[Place, str] = {}
         self.version = 0
         """The newest schema version seen in any file."""
         self._parts = generations.Parts(path)
@@ -159,8 +162,7 @@ class Reader:
         StoreError where the folder is missing, unless it is `optional`, or cannot be read.
         """
         try:
-            with os.scandir(self.path / folder) as entries:
-                return [entry.name for entry in entries if not entry.name.startswith(".")]
+            return [name for name in listed(self.path / folder) if not name.startswith(".")]
         except OSError as error:
             if optional and isinstance(error, FileNotFoundError):
                 return []
@@ -170,7 +172,7 @@ class Reader:
         self,
         name: str,
         columns: tuple[schema.Column, ...],
-        files: Iterable[tuple[Path, str | None]],
+        files: Iterable[tuple[Place, str | None]],
     ) -> Iterator[pa.Table]:
         """The tables of the files, given with their digests, that hold what their names say."""
         for path, found in _read_all(name, columns, files):
@@ -183,7 +185,7 @@ class Reader:
                 yield table
 
     def entry(
-        self, folder: str, name: str, read: Callable[[Path], dict[str, Any]]
+        self, folder: str, name: str, read: Callable[[Place], dict[str, Any]]
     ) -> dict[str, Any] | None:
         """What the JSON file of an attempt holds; None where it is damaged, foreign or gone."""
         path = self.path / folder / name
@@ -200,7 +202,7 @@ class Reader:
         self.bad.pop(path, None)
         return held
 
-    def note(self, path: Path, error: Exception) -> None:
+    def note(self, path: Place, error: Exception) -> None:
         """Set a file aside; one that is missing may have been removed by `gc` a moment ago."""
         self.bad[path] = str(error)
         if isinstance(error, FileNotFoundError):
@@ -208,19 +210,29 @@ class Reader:
 
 
 def _read_all(
-    name: str, columns: tuple[schema.Column, ...], files: Iterable[tuple[Path, str | None]]
-) -> Iterator[tuple[Path, tuple[pa.Table, int] | Exception]]:
+    name: str, columns: tuple[schema.Column, ...], files: Iterable[tuple[Place, str | None]]
+) -> Iterator[tuple[Place, tuple[pa.Table, int] | Exception]]:
     """Each file, in order, with its table and schema version, or with what is wrong with it.
 
-    In one thread: several spent longer waiting for one another than they saved.
+    Of a folder in one thread: several spent longer waiting for one another than they saved. What
+    a bucket takes to answer is waited for in many.
     """
-    for path, digest in files:
+
+    def one(file: tuple[Place, str | None]) -> tuple[Place, tuple[pa.Table, int] | Exception]:
+        path, digest = file
         try:
             table, version = read_parquet(path, name, columns, digest)
             check_rows(path, name, table)
-            yield path, (table, version)
         except UNREADABLE as error:
-            yield path, error
+            return path, error
+        return path, (table, version)
+
+    wanted = list(files)
+    if len(wanted) < 2 or isinstance(wanted[0][0], Path):
+        yield from map(one, wanted)
+        return
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        yield from pool.map(one, wanted)
 
 
 def key_of(name: str) -> Key | None:

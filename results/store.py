@@ -1,4 +1,4 @@
-"""The store: a folder in which every attempt leaves exactly one row and nothing is overwritten.
+"""The store: a folder or bucket in which every attempt leaves one row and nothing is overwritten.
 
     store.json                                 format version; makes the folder a store
     claims/<run_id>.<n>.json                   attempt n was opened
@@ -28,7 +28,6 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -49,6 +48,7 @@ from results.files import (
     sealed_json,
 )
 from results.folder import open_folder
+from results.place import Place
 from results.reading import Key, Reader, key_of
 from results.record import Attempt, Epoch, PlanRow, from_row, to_table
 from results.record import Latest as Latest
@@ -75,17 +75,17 @@ class RunState:
 class Store:
     """One store. Make it with `Store.open`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         self._reader = Reader(path)
 
     @staticmethod
-    def open(path: str | os.PathLike[str], create: bool = False) -> Store:
-        """The store in `path`. With `create` it is made where missing and must be writable."""
+    def open(path: str | os.PathLike[str] | Place, create: bool = False) -> Store:
+        """The store in `path`, or `s3://...`. With `create` it is made where missing."""
         return Store(open_folder(path, create))
 
     @property
-    def bad_files(self) -> list[tuple[Path, str]]:
+    def bad_files(self) -> list[tuple[Place, str]]:
         """Files set aside so far, because they are torn, foreign or misnamed, with the reason."""
         return sorted(self._reader.bad.items())
 

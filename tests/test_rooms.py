@@ -46,6 +46,7 @@ READERS = {
 OWN = {
     "adapters/backbones/_timm.py": {"huggingface_hub"},
     "adapters/clip_text.py": {"open_clip"},
+    "results/s3.py": {"boto3", "botocore"},
     "adapters/corruptions.py": {"PIL"},  # its JPEG encoder
 }
 

@@ -63,7 +63,7 @@ def main() -> None:
         app()
     except Exception as error:
         names = {cls.__name__ for cls in type(error).__mro__}
-        if "ClusterError" in names:
+        if {"ClusterError", "UnreachableError"} & names:
             fail(str(error), ExitCode.UNREACHABLE)
         elif "LeaseHeldError" in names:
             fail(str(error), ExitCode.HELD)

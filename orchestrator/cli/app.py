@@ -12,6 +12,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from results.place import Place, place_of
+
 app = typer.Typer(
     name="peftgrid",
     no_args_is_help=True,
@@ -25,7 +27,7 @@ app = typer.Typer(
         "[bold]First steps[/bold]: `peftgrid run quickstart`, then `peftgrid table quickstart`.\n\n"
         "[bold]Exit codes[/bold]: 0 all wanted runs done; 1 internal error; 2 usage or invalid "
         "suite; 3 finished with failed runs; 4 stopped or incomplete; 5 another driver has the suite; "
-        "6 cluster unreachable; 7 store damaged; 130, 143 signals."
+        "6 cluster or storage unreachable; 7 store damaged; 130, 143 signals."
     ),
 )
 
@@ -47,7 +49,13 @@ SuiteArgument = Annotated[
     str, typer.Argument(help="A suite file, or the name of a shipped suite such as `quickstart`.")
 ]
 StoreOption = Annotated[
-    Path, typer.Option("--store", help="The folder that holds claims, attempts and tables.")
+    Place,
+    typer.Option(
+        "--store",
+        parser=place_of,
+        metavar="PLACE",
+        help="The folder, or `s3://BUCKET/PREFIX`, that holds claims, attempts and tables.",
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +17,7 @@ from orchestrator.cli.app import (
     echo,
     echo_json,
 )
+from results.place import Place
 
 if TYPE_CHECKING:
     from results.fsck import Problem
@@ -89,7 +89,7 @@ def gc(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     echo("deleted: " + ", ".join(f"{count} {what}" for what, count in collected.items()))
 
 
-def _as_dict(problem: Problem, folder: Path, moved: dict[Path, Path]) -> dict[str, Any]:
+def _as_dict(problem: Problem, folder: Place, moved: dict[Place, Place]) -> dict[str, Any]:
     return {
         "path": problem.path.relative_to(folder),
         "reason": problem.reason,

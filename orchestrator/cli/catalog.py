@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from orchestrator.cli.app import ExitCode, JsonOption, app, echo, echo_json, fail, show
 from orchestrator.cli.plan_text import counted_params
 from orchestrator.cli.submit import HeadOption, output_of, relay
+from results.place import Place, place_of
 
 
 @app.command()
@@ -102,8 +102,13 @@ def suites(as_json: JsonOption = False) -> None:
 def doctor(
     address: HeadOption = None,
     store: Annotated[
-        Path | None,
-        typer.Option("--store", help="Try whether a store would be safe in this folder."),
+        Place | None,
+        typer.Option(
+            "--store",
+            parser=place_of,
+            metavar="PLACE",
+            help="Try whether a store would be safe in this folder or bucket.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -141,7 +146,7 @@ def doctor(
             echo(f"{name:<14} {said}")
 
 
-def _try_folder(folder: Path, as_json: bool) -> None:
+def _try_folder(folder: Place, as_json: bool) -> None:
     from results.probe import probe
 
     found = probe(folder)

@@ -102,13 +102,14 @@ def export_model(
 
     opened = Store.open(store.resolve())
     row = _run(opened, run)
-    model = model_of(opened, row)
     if out.exists():
         fail(f"--out: {out} given, which exists; allowed: a new name", ExitCode.USAGE)
-    try:
-        files = _files(form, model, row)
-    except ValueError as error:
-        fail(f"{row['run_id']}: {error}", ExitCode.USAGE)
+    with model_of(opened, row) as model:
+        try:
+            files = _files(form, model, row)
+        except ValueError as error:
+            fail(f"{row['run_id']}: {error}", ExitCode.USAGE)
+        how = _how_to_load(form, out, row, model)
     if form is Form.peft:
         out.mkdir(parents=True)
         for name, data in files.items():
@@ -117,7 +118,7 @@ def export_model(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(files["model"])
     echo(f"{out}: {row['variant']} on {row['backbone']}, trained on {row['dataset']}")
-    echo(_how_to_load(form, out, row, model))
+    echo(how)
 
 
 def _files(form: Form, model: Path, row: dict[str, Any]) -> dict[str, bytes]:

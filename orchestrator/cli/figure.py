@@ -20,6 +20,7 @@ from orchestrator.cli.app import (
     echo,
 )
 from results import figures
+from results.place import Place
 
 if TYPE_CHECKING:
     from results.figures._drawing import Picture
@@ -88,7 +89,7 @@ def _given(**options: Any) -> dict[str, Any]:
 def _show(
     kind: str,
     suite: str | None,
-    store: Path,
+    store: Place,
     metric: str,
     out: Path | None,
     as_json: bool,

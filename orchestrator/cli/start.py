@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +27,7 @@ from orchestrator.cli.datasets import DataRootOption, use_data_root
 from orchestrator.cli.submit import HEAD
 from orchestrator.cli.submit import options as _options
 from orchestrator.cli.submit import start as submit_to
+from results.place import Place
 
 if TYPE_CHECKING:
     from orchestrator.outcome import Outcome
@@ -193,7 +193,7 @@ def _wanted(failed: bool, unfinished: bool, kinds: str | None) -> Wanted:
 
 def _drive(
     source: str,
-    path: Path,
+    path: Place,
     overrides: list[str] | None,
     address: str | None,
     max_parallel: int | None,
@@ -305,9 +305,9 @@ def _load(source: str, overrides: list[str] | None) -> Suite:
     return load(source, overrides or [])
 
 
-def _existing(path: Path) -> Store | None:
+def _existing(path: Place) -> Store | None:
     """The store if there is one; a path that cannot be one is an error, an empty folder may become one."""
+    from results.folder import is_free
     from results.store import Store
 
-    is_new = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-    return None if is_new else Store.open(path.resolve())
+    return None if is_free(path) else Store.open(path.resolve())

@@ -12,6 +12,8 @@ import typer
 
 from adapters.plugins import VARIABLE as PLUGINS
 from orchestrator.cli.app import ExitCode, SetOption, SuiteArgument, app, echo, fail
+from results.bucket import BucketPath
+from results.place import Place, place_of
 
 if TYPE_CHECKING:
     from orchestrator.remote import Head, Submission
@@ -24,7 +26,9 @@ HeadOption = Annotated[
 ]
 ClusterStore = Annotated[
     str,
-    typer.Option("--store", help="Where the results go: a path that all nodes of the cluster see."),
+    typer.Option(
+        "--store", help="Where the results go: a path that all nodes see, or s3://BUCKET/PREFIX."
+    ),
 ]
 
 
@@ -111,7 +115,7 @@ def options(overrides: list[str] | None, max_parallel: int | None) -> list[str]:
     return words + ([] if max_parallel is None else ["--max-parallel", str(max_parallel)])
 
 
-def relay(address: str, verb: str, *words: str | None, store: Path) -> NoReturn:
+def relay(address: str, verb: str, *words: str | None, store: Place) -> NoReturn:
     """Run a command on the cluster, where its store is; print what it prints and end as it does."""
     given = [word for word in words if word is not None]
     head = _head(address)
@@ -179,10 +183,11 @@ def _head(address: str) -> Head:
 
 def _on_cluster(store: str) -> str:
     """The store as its nodes name it."""
-    if not os.path.isabs(store):  # noqa: PTH117 - it need not be a path of this machine
+    is_path = os.path.isabs(store)  # noqa: PTH117 - it need not be one of this machine
+    if not (is_path or isinstance(place_of(store), BucketPath)):
         fail(
             f"--store: {store!r} given, allowed with --address: an absolute path on the cluster, "
-            "which all of its nodes see",
+            "which all of its nodes see, or s3://BUCKET/PREFIX",
             ExitCode.USAGE,
         )
     return store

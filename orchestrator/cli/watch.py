@@ -197,7 +197,7 @@ def _log_lines(
 
     def written(number: int) -> list[str]:
         path = log_path(store, run_id, number)
-        text = path.read_text(errors="replace") if path.exists() else ""
+        text = path.read_bytes().decode(errors="replace") if path.exists() else ""
         return [f"  {line}" for line in text.splitlines()]
 
     lines = []

@@ -120,7 +120,8 @@ def _is_installed(module: str) -> bool:
 
 def _free(store: Store, out: Path) -> Path:
     out = out.resolve()
-    if out.is_relative_to(store.path.resolve()):
+    home = store.path.resolve()
+    if isinstance(home, Path) and out.is_relative_to(home):
         raise ExportError(
             f"--out: {out} given, which is in the store; allowed: a folder outside of it"
         )

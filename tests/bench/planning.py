@@ -32,8 +32,6 @@ from tests.bench import plans, report
 
 MANY, FEW, ROUNDS = 1_000_000, 10_000, 5
 GIBIBYTE = 2**30
-_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in the unit of `ru_maxrss`."""
 
 
 def planning_at_scale() -> list[dict[str, Any]]:
@@ -85,10 +83,21 @@ def _once(runs: int, seeds: int) -> dict[str, list[float]]:
     planned = _seconds(plan)
     assert len(made[0][1].runs) == runs
     # Before printing, which is no part of it.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
+    peak = _peak_bytes()
     with contextlib.redirect_stdout(io.StringIO()):
         printed = _seconds(lambda: print_plan(*made[0], as_json=False))
     return {"planned": list(planned), "printed": list(printed), "bytes": [peak]}
+
+
+def _peak_bytes() -> int:
+    """The largest memory of this process so far.
+
+    Linux's `ru_maxrss` begins with that of the process that started this one.
+    """
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
 
 
 def _seconds(way: Callable[[], object]) -> tuple[float, float]:

@@ -101,9 +101,9 @@ def test_every_run_of_a_suite_succeeds_and_shows_its_scores(driven):
         assert dict(row["versions"])["torch"]
         assert row["dataset_group"] == "structured"
         assert row["wall_seconds"] > row["train_seconds"] > 0
-        model = model_of(store, row)
-        assert row["model_bytes"] == model.stat().st_size
-        loaded = adapters.load(backbones.create(row["backbone"]), model)
+        with model_of(store, row) as model:
+            assert row["model_bytes"] == model.stat().st_size
+            loaded = adapters.load(backbones.create(row["backbone"]), model)
         assert loaded.method == row["method"]
         assert correct(predictions_of(store, row)).mean() == row["test_top1"]
     # Two training epochs, two validations, and the test set once.

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from results import quarantine
+from results import files
 from results.files import sealed_json
 from results.fsck import check
 from results.models import save_model
@@ -228,7 +228,7 @@ def test_a_repair_that_was_interrupted_is_finished_by_the_next(full, monkeypatch
     flip(path)
     torn = path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(quarantine, "remove", lambda path: False)
+        patch.setattr(files, "remove", lambda path: False)
         assert repair(full.path, check(full.path)).after.damaged, "it is still there"
     assert repair(full.path, check(full.path)).after.damaged == []
     folder = full.path / "quarantine" / "attempts"

@@ -60,7 +60,7 @@ def test_a_replacement_that_is_seen_half_done_is_told(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_shows_files_late_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(probe.os, "listdir", lambda folder: [])
+    monkeypatch.setattr(probe, "listed", lambda folder: [])
     assert "not seen at once" in problems(tmp_path)["what is written is seen at once"]
 
 
