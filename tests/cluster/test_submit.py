@@ -1,6 +1,7 @@
 """A cluster of real Ray nodes as separate processes, used by clients that have nothing but peftgrid.
 
-Each test goes on where the one before it ended, as a user's day does: `make cluster` runs them in order.
+The store is a bucket of an S3 server of this machine, and at the end a folder. Each test goes on
+where the one before it ended, as a user's day does: `make cluster` runs them in order.
 """
 
 import json
@@ -13,8 +14,12 @@ import sys
 import time
 from pathlib import Path
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
+from results.folder import is_free
+from results.place import place_of
 from results.store import Store
 
 pytestmark = pytest.mark.cluster
@@ -125,7 +130,23 @@ def end_group(process):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def bucket():
+    """A bucket that this process and all that it starts can reach by their environment."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "someone")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        boto3.session.Session().client("s3").create_bucket(Bucket="lab")
+        yield "s3://lab"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster(bucket, tmp_path_factory):
     made = Cluster(tmp_path_factory.mktemp("cluster"))
     made.add_node()
     yield made
@@ -135,13 +156,14 @@ def cluster(tmp_path_factory):
 class Client:
     """The installed wheel in an environment of its own folder, and the commands of one user."""
 
-    def __init__(self, folder, site, address):
-        self.folder, self.site, self.address = folder, site, address
-        self.store = folder / "store"
+    def __init__(self, folder, site, address, store):
+        self.folder, self.site, self.address, self.store = folder, site, address, store
         self.mended = folder / "mended"
         (folder / "lab" / "methods").mkdir(parents=True)
         (folder / "lab" / "methods" / "picky.py").write_text(PICKY)
         (folder / "far.yaml").write_text(SUITE.format(file=self.mended, seeds=RUNS - 1))
+        near = SUITE.format(file="", seeds=2).replace("suite: far", "suite: near")
+        (folder / "near.yaml").write_text(near)
 
     def start(self, *words, address=True):
         where = ["--address", self.address] if address else []
@@ -165,11 +187,12 @@ class Client:
         return ("submit", "far.yaml", "--store", self.store, *more)
 
     def attempts(self):
-        return Store.open(self.store).attempts().to_pylist() if self.store.exists() else []
+        free = is_free(place_of(self.store))
+        return [] if free else Store.open(self.store).attempts().to_pylist()
 
 
 @pytest.fixture(scope="module")
-def client(cluster, tmp_path_factory):
+def client(cluster, bucket, tmp_path_factory):
     folder = tmp_path_factory.mktemp("client")
     wheels = folder / "wheels"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
@@ -178,7 +201,7 @@ def client(cluster, tmp_path_factory):
     (wheel,) = wheels.glob("*.whl")
     install = [*pip, "install", "--no-deps", "--target", folder / "site", wheel]
     subprocess.run(install, check=True, capture_output=True)
-    made = Client(folder, folder / "site", cluster.address)
+    made = Client(folder, folder / "site", cluster.address, f"{bucket}/runs")
     until(lambda: made.run("status", "--store", "/nowhere")[0] == 2, 90)  # the head answers
     return made
 
@@ -261,6 +284,21 @@ def test_a_suite_that_runs_is_stopped_and_what_is_not_there_is_told(client):
     code, out = client.run("stop", "longer", "--store", client.store)
     assert code == 2
     assert "nothing to stop" in out
+
+
+def test_a_folder_that_all_nodes_see_is_a_store_likewise(client):
+    folder = client.folder / "store"
+    code, out = client.run("submit", "near.yaml", "--store", folder)
+    assert code == 0, out
+    assert "near: 3 runs started, 3 succeeded, 0 failed, 0 left" in out
+    code, out = client.run("doctor", "--store", folder)
+    assert (code, out.count("yes")) == (0, 4), out
+
+
+def test_a_bucket_that_cannot_be_reached_ends_the_driver_with_six(client):
+    code, out = client.run("submit", "near.yaml", "--store", "s3://another/runs")
+    assert code == 6, out
+    assert "s3://another/runs cannot be reached (NoSuchBucket" in out
 
 
 def test_doctor_compares_the_versions_of_both_sides(client):
