@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.anatomy import UnfitError
+from adapters.folded import folded, is_folded
 from adapters.inject import anatomy_of, linear_of, linear_sizes
 from adapters.method import Dims, LinearAdapter
 from adapters.methods._chosen_blocks import ChosenBlocks
@@ -93,6 +94,12 @@ class FactLinear(LinearAdapter):
         """Compute W x + b + s V dropout(core (U x)), tile by tile."""
         (factors,) = self._factors
         r, d = factors.U.shape
+        if not (self.dropout and self.training) and is_folded(x_BNI, base):
+            core_ST = self.core_matrix()
+            core_PRQR = core_ST.view(len(core_ST) // r, r, -1, r)
+            down_PRI = torch.einsum("prqs,si->prqi", core_PRQR, factors.U).flatten(2)
+            up_PdR = (self.scale * factors.V).expand(len(down_PRI), -1, -1)
+            return folded(x_BNI, base, base.bias, down_PRI, up_PdR, ())
         x_BNQd = x_BNI.reshape(*x_BNI.shape[:-1], -1, d)
         u_BNT = nn.functional.linear(x_BNQd, factors.U).flatten(-2)
         z_BNS = nn.functional.linear(u_BNT, self.core_matrix())

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from adapters.anatomy import PROJECTIONS
+from adapters.folded import updated
 from adapters.inject import linear_of, replace_together
 from adapters.method import LinearAdapter
-from adapters.qkv import add_delta, low_rank, spread
+from adapters.qkv import spread
 
 PAPER = "Tensor Factorization PEFT (TLoRA), project README"
 
@@ -35,7 +36,7 @@ class FactoredQkv(LinearAdapter):
 
     def forward(self, x_BNI: Tensor, base: nn.Linear) -> Tensor:
         """Compute W x + b + up (down x)."""
-        return add_delta(base(x_BNI), low_rank(x_BNI, *self.factors()), PROJECTIONS)
+        return updated(x_BNI, base, *self.factors(), PROJECTIONS)
 
     def merged(self, base: nn.Linear) -> tuple[Tensor, Tensor | None]:
         """Return W + up down and b."""
@@ -61,7 +62,7 @@ class FactoredPart(LinearAdapter):
 
     def forward(self, x_BNI: Tensor, base: nn.Linear) -> Tensor:
         """Compute W x + b + up (down x)."""
-        return add_delta(base(x_BNI), low_rank(x_BNI, *self._factors()), ())
+        return updated(x_BNI, base, *self._factors(), ())
 
     def merged(self, base: nn.Linear) -> tuple[Tensor, Tensor | None]:
         """Return W + up down and b."""

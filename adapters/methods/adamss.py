@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapters.folded import folded, is_folded
 from adapters.method import Dims, Identity, LinearAdapter
 from adapters.methods._asa import Allocation, Asa, Subspace
 from adapters.methods._chosen_blocks import ChosenBlocks
@@ -130,6 +131,10 @@ class AdamssLinear(LinearAdapter):
         down_CJ, up_OC = self._factors()
         inputs = base.in_features
         shift_C = None if base.bias is None else down_CJ[:, inputs]
+        if is_folded(x_BNI, base):
+            bias_O = None if shift_C is None else base.bias + up_OC @ shift_C
+            down_1CI, up_1OC = down_CJ[:, :inputs].unsqueeze(0), up_OC.unsqueeze(0)
+            return folded(x_BNI, base, bias_O, down_1CI, up_1OC, ())
         h_BNC = nn.functional.linear(x_BNI, down_CJ[:, :inputs], shift_C)
         y_BNO: Tensor = base(x_BNI)
         return y_BNO + nn.functional.linear(h_BNC, up_OC).to(y_BNO.dtype)

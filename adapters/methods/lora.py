@@ -19,6 +19,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
+from adapters.folded import updated
 from adapters.inject import adapted_linears, anatomy_of, replace_linear
 from adapters.method import Dims, HfPeft, Identity, LinearAdapter
 from adapters.methods._chosen_blocks import ChosenBlocks
@@ -145,7 +146,9 @@ class LoraLinear(LinearAdapter):
 
     def forward(self, x_BNI: Tensor, base: nn.Linear) -> Tensor:
         """Compute W x + b + s B A x."""
-        dropped_BNI = nn.functional.dropout(x_BNI, self.dropout, self.training)
+        if not (self.dropout and self.training):
+            return updated(x_BNI, base, self.down(), self.up(), self.parts)
+        dropped_BNI = nn.functional.dropout(x_BNI, self.dropout)
         return add_delta(base(x_BNI), low_rank(dropped_BNI, self.down(), self.up()), self.parts)
 
     def merged(self, base: nn.Linear) -> tuple[Tensor, Tensor | None]:

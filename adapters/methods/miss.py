@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from adapters.folded import folded, is_folded
 from adapters.inject import adapted_linears
 from adapters.method import Dims, HfPeft, Identity, LinearAdapter
 from adapters.methods._chosen_blocks import ChosenBlocks
@@ -118,6 +119,13 @@ class MissLinear(LinearAdapter):
         """Compute the adapted output; the change is multiplied with groups of inputs added up."""
         if self.mode == "bat":
             return nn.functional.linear(x_BNI, base.weight + self._change(base), base.bias)
+        drops = self.dropout and self.training
+        if self.mode == "balance" and not drops and is_folded(x_BNI, base):
+            # Each input is told to the group it belongs to: D is what goes up from there.
+            copies = -(-base.in_features // self.rank)
+            groups_rI = torch.eye(self.rank, device=x_BNI.device).repeat(1, copies)
+            down_1rI = groups_rI[None, :, : base.in_features]
+            return folded(x_BNI, base, base.bias, down_1rI, self.D.mT, self.parts)
         z_BNI = nn.functional.dropout(x_BNI, self.dropout, self.training)
         z_BNI = nn.functional.pad(z_BNI, (0, -base.in_features % self.rank))
         s_BNr = z_BNI.reshape(*z_BNI.shape[:-1], -1, self.rank).sum(-2)

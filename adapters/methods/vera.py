@@ -15,6 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from adapters.folded import folded, is_folded
 from adapters.inject import adapted_linears
 from adapters.method import Dims, HfPeft, Identity, LinearAdapter
 from adapters.methods._chosen_blocks import ChosenBlocks
@@ -108,6 +109,10 @@ class VeraLinear(LinearAdapter):
     def forward(self, x_BNI: Tensor, base: nn.Linear) -> Tensor:
         """Compute W x + b + lambda_b * (B (lambda_d * (A x)))."""
         a_RI, b_oR = self._matrices(base)
+        if not (self.dropout and self.training) and is_folded(x_BNI, base):
+            down_PRI = self.lambda_d.unsqueeze(2) * a_RI
+            up_PoR = self.lambda_b.unsqueeze(2) * b_oR
+            return folded(x_BNI, base, base.bias, down_PRI, up_PoR, self.parts)
         z_BNR = nn.functional.linear(
             nn.functional.dropout(x_BNI, self.dropout, self.training), a_RI
         )

@@ -81,10 +81,13 @@ _WITH_HF = (
 
 
 def cases() -> list[Case]:
-    """Every method at its defaults, and what else HF PEFT has."""
+    """Every method at its defaults and without dropout, and what else HF PEFT has."""
     known = registry.names("methods")
-    found = {name: Case(method=name) for name in known}
-    return list((found | {case.label: case for case in _WITH_HF if case.method in known}).values())
+    usual = [Case(method=name) for name in known]
+    dropping = [name for name in known if getattr(registry.method(name).Config(), "dropout", 0)]
+    without = [Case(method=name, settings={"dropout": 0.0}) for name in dropping]
+    theirs = [case for case in _WITH_HF if case.method in known]
+    return list({case.label: case for case in (*usual, *without, *theirs)}.values())
 
 
 class Trainee:
