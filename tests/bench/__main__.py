@@ -38,6 +38,7 @@ def main() -> int:
     out.write_text(json.dumps(told, indent=1) + "\n")
     report.show(rows)
     steps.show(step_rows)
+    report.complain(rows)
     return int(not held)
 
 

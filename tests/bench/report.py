@@ -56,10 +56,18 @@ def show(rows: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
+def complain(rows: list[dict[str, Any]]) -> None:
+    """Say at the end, where a log that was cut still has it, which bars were missed."""
+    for row in rows:
+        if row["holds"] is False:
+            print(f"missed: {row['name']}: {row['ours']:.4g} {row['unit']}, bar {row['bar']:g}")
+
+
 def alone(bench: Callable[[], list[dict[str, Any]]]) -> int:
     """Run one benchmark and print its table; 1 if a bar does not hold."""
     rows = bench()
     held = judge(rows)
     show(rows)
     Console().print(surroundings())
+    complain(rows)
     return int(not held)
