@@ -7,7 +7,6 @@ none has to know how to undo itself.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,7 +49,7 @@ def _state(module: nn.Module) -> dict[str, Any]:
 
 
 def _copied(value: Any) -> Any:
-    return copy.copy(value) if isinstance(value, dict | set) else value
+    return value.copy() if isinstance(value, dict | set) else value
 
 
 def _same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:

@@ -152,8 +152,11 @@ class _Worker:
             "kind": attempt.failure_kind,
         }
         status = attempt.status if won else "superseded"
-        ray.get(dispatcher.finished.remote(self._job.name, run_id, status, detail))
-        return attempt.failure_kind not in PROCESS_ENDS
+        told = dispatcher.finished.remote(self._job.name, run_id, status, detail)
+        if attempt.failure_kind in PROCESS_ENDS:
+            ray.get(told)
+            return False
+        return True  # what is asked next comes after it
 
     def _attempt(self, work: Work, number: int) -> tuple[Attempt, list[Epoch]]:
         """Run it, and describe what came out, a failure like a success."""

@@ -4,7 +4,8 @@
 
 The key is a hash of what the images are and of what is done to them. One process makes a file, under a
 lock; the others wait for it. It appears under its name when it is complete, and one of another length is
-made anew. Small sets that are in memory already are kept there.
+made anew. What was not used for longest goes where the room is needed. Small sets that are in memory
+already are kept there.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adapters.backbones._cache import cache_dir
+from adapters.data import _room
 from adapters.data._progress import tick
 from adapters.data._resize import resized
 from adapters.data.contract import Encoded, Part
@@ -39,8 +41,8 @@ VERSION = 1
 def decoded(part: Part, size: int, mode: str, resize: Resize) -> Tensor:
     """uint8 (N, 3, size, size) on the CPU.
 
-    Raises ValueError naming an image that cannot be decoded, OSError where one cannot be read or the
-    cache cannot be written.
+    Raises ValueError naming an image that cannot be decoded, or for want of room, OSError where one
+    cannot be read or the cache cannot be written.
     """
     shape = len(part), 3, size, size
     if not isinstance(part, Encoded) and int(np.prod(shape)) <= _IN_MEMORY:
@@ -50,7 +52,9 @@ def decoded(part: Part, size: int, mode: str, resize: Resize) -> Tensor:
     with path.with_suffix(".lock").open("w") as lock:
         _wait_for(lock.fileno())
         if not path.is_file() or path.stat().st_size != int(np.prod(shape)):
+            _room.make_room(path.parent, int(np.prod(shape)))
             _make(path, _pieces(part, size, mode, resize))
+        _room.used(path)
     mapped = np.memmap(path, dtype=np.uint8, mode="c", shape=shape)
     return torch.from_numpy(mapped)
 
