@@ -14,13 +14,15 @@ from adapters import backbones
 from adapters.adapted import Adapted
 from adapters.errors import StopRequested
 from adapters.spec import TrialSpec, at_least
+from adapters.training import seeding
 from adapters.training.building import build as build
 from adapters.training.building import start_head
 from adapters.training.evaluate import Metrics, Normalise, Predictions, Score, score
 from adapters.training.fit import Fitter
+from adapters.training.peers import ALONE, Peers
 from adapters.training.progress import EpochResult as EpochResult
 from adapters.training.progress import Progress, fit_row
-from adapters.training.snapshot import Keeper
+from adapters.training.snapshot import Keeper, Snapshot
 from adapters.training.telemetry import PeakMemory, Stopwatch, typical_epoch
 from adapters.warm import Pixels, Prepared, Warm
 
@@ -79,6 +81,7 @@ def run_trial(
     observer: Observer,
     keeper: Keeper | None = None,
     micro_batch: int | None = None,
+    peers: Peers = ALONE,
     on_model: Callable[[Adapted], None] | None = None,
     on_predictions: Callable[[Predictions, str], None] | None = None,
 ) -> TrialResult:
@@ -88,7 +91,8 @@ def run_trial(
     the observer raises StopRequested, before that is raised on. On a CPU the resumed run's numbers
     equal the unbroken run's bit for bit, times excepted.
 
-    `micro_batch` images at most are trained on at once; None stands for the spec's batch.
+    `micro_batch` images at most are trained on at once; None stands for the spec's batch. All `peers`
+    run the same spec at once, and the first one alone has a `keeper`.
     `on_model` is called once, with the selected epoch's weights in place, and `on_predictions` once
     with what these say of the test set and the digest of the images, unless `train.score` is none.
 
@@ -99,19 +103,17 @@ def run_trial(
     if micro_batch is not None:
         at_least(1, micro_batch=micro_batch)
     info = backbones.describe(spec.backbone)
-    data = warm.data(
-        spec.dataset,
-        spec.dataset_config,
-        info,
-        spec.preprocess,
-        on_progress=lambda: observer.step(1, 0, 1),
-    )
+    ask, images = partial(observer.step, 1, 0, 1), (spec.dataset, spec.dataset_config)
+    found: list[Prepared] = []  # not to be sent to the others, who have the same
+    load = partial(warm.data, *images, info, spec.preprocess, on_progress=ask)
+    peers.gather("data", lambda: found.append(load()))
+    (data,) = found
     warm.frozen(spec.backbone)  # loading it is not part of what the run needs
     memory = PeakMemory(warm.device)
     adapted = build(spec, data.classes, warm)
     normalise = Normalise(info, warm.device, spec.preprocess)
     start_head(adapted.vit, spec, data, warm, normalise)
-    run = _Run(spec, metrics, adapted, data, normalise, observer, keeper, micro_batch)
+    run = _Run(spec, metrics, adapted, data, normalise, observer, keeper, micro_batch, peers)
     return run.run(memory, on_model, on_predictions)
 
 
@@ -128,7 +130,9 @@ class _Run:
         observer: Observer,
         keeper: Keeper | None,
         micro_batch: int | None,
+        peers: Peers,
     ) -> None:
+        self._peers = peers
         self._spec, self._metrics, self._adapted, self._data = spec, metrics, adapted, data
         self._normalise, self._observer, self._keeper = normalise, observer, keeper
         train = spec.train
@@ -141,6 +145,7 @@ class _Run:
             seed=spec.seed,
             normalise=normalise,
             micro_batch=micro_batch,
+            peers=peers,
         )
         self._progress = Progress(adapted, self._fitter, self._watched)
         self._kept = self._progress.position
@@ -156,7 +161,13 @@ class _Run:
     ) -> TrialResult:
         epochs = self._spec.train.epochs
         progress = self._progress
+        peers = self._peers
+        # What is computed alike on two machines need not be the same to the last bit.
+        peers.share([*self._adapted.trainable_parameters.values(), *self._adapted.vit.buffers()])
         from_epoch, from_step = self._resume()
+        if peers.rank:  # the masks of dropout are to be others than those of the first process
+            position = progress.position
+            torch.manual_seed(seeding.derive(self._spec.seed, "peer", peers.rank, *position))
         try:
             for row in progress.curve:
                 self._observer.epoch(row)
@@ -165,18 +176,19 @@ class _Run:
                 last_epoch = epoch
                 if progress.stops_early(epoch, self._spec.train.early_stopping):
                     break
-                if self._keeper and epoch % self._keeper.every_epochs == 0 and epoch < epochs:
-                    self._keep()
+                if epoch < epochs:
+                    peers.gather("keep", partial(self._keep, epoch))
             best_epoch, scores = self._finish(last_epoch)
             if on_predictions is not None and self._spec.train.score == "test":
                 if self._scored is None:  # by an earlier attempt, whose logits ended with it
                     self._scored = self._score(best_epoch, "test").predictions
-                on_predictions(self._scored, self._data.digest)
+                tell = partial(on_predictions, self._scored, self._data.digest)
+                peers.gather("predictions", tell)
         except StopRequested:
-            self._keep()
+            peers.gather("keep", self._keep)
             raise
         if on_model is not None:
-            on_model(self._adapted)
+            peers.gather("model", partial(on_model, self._adapted))
         params = {name: p.numel() for name, p in self._adapted.adapter_parameters.items()}
         active_params, active_subspaces = _active(self._adapted)
         return TrialResult(
@@ -242,6 +254,7 @@ class _Run:
             precision=self._spec.train.precision,
             metrics=self._metrics,
             on_batch=lambda: self._observer.step(epoch, 1, 1),
+            peers=self._peers,
         )
 
     def _evaluate(self, epoch: int, split: str) -> EpochResult:
@@ -268,15 +281,20 @@ class _Run:
             self._scored = predictions
         self._observer.epoch(row)  # last: it may ask to stop, and then the row is done
 
-    def _keep(self) -> None:
-        """Give the keeper a snapshot, unless it has the one of this position."""
-        if self._keeper is not None and self._progress.position > self._kept:
+    def _keep(self, epoch: int | None = None) -> None:
+        """Give the keeper a snapshot if it is due after `epoch`, unless it has that of this position."""
+        if self._keeper is None or (epoch is not None and epoch % self._keeper.every_epochs):
+            return
+        if self._progress.position > self._kept:
             self._keeper.save(self._progress.snapshot())
             self._kept = self._progress.position
 
     def _resume(self) -> tuple[int | None, int | None]:
         """Go to where the keeper has the run: the epochs and the further steps trained by then."""
-        kept = self._keeper.load() if self._keeper is not None else None
+        found: list[Snapshot | None] = []
+        load = (lambda: None) if self._keeper is None else self._keeper.load
+        self._peers.gather("load", lambda: found.append(load()))
+        kept = self._peers.broadcast(found[0])
         if kept is None:
             return None, None
         self._progress.restore(kept)

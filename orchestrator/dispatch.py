@@ -13,6 +13,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from orchestrator.order import preferred
+from suites.schema import Resources
 from suites.spec import RunSpec
 
 MAX_LAUNCHES = 3
@@ -35,6 +37,10 @@ class Work:
     """Whether its checkpoints are to be left aside."""
     memory_factor: int = 1
     """How many times the memory that the suite asks for it needs."""
+    shape: Resources = field(default_factory=Resources)
+    """What the job that does it asks for: one of another shape does not get it."""
+    seconds: float | None = None
+    """How long it is expected to take; None where no run like it was ever done."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class JobState:
     """The runs of a job that was started for them; None for one that takes from the shared queue."""
     promised: int = 0
     """How many runs a job with a queue of its own was started for."""
+    dismissed: bool = False
+    """Whether it was told to end."""
     process: Process | None = None
     ended: tuple[str, int] | None = None
     """The attempt that it committed last."""
@@ -117,16 +125,20 @@ class News:
     jobs: dict[str, JobState]
     silent: dict[str, float]
     """Seconds since each job with a run in hand told of progress."""
-    queued: frozenset[str]
+    waiting: dict[Resources, int]
+    """How many runs of each shape are queued for any job."""
+
+
+_USUAL = Resources()
 
 
 class Dispatcher:
-    """Queue of runs, state of jobs, log of events."""
+    """Queues of runs, state of jobs, log of events."""
 
     def __init__(self) -> None:
         self._generation = secrets.token_hex(4)
         self._work: dict[str, Work] = {}
-        self._queue: deque[str] = deque()
+        self._queues: dict[Resources, deque[str]] = {}
         self._jobs: dict[str, JobState] = {}
         self._events: deque[Event] = deque()
         self._dropped = 0
@@ -138,14 +150,16 @@ class Dispatcher:
 
     def add(self, works: list[Work], *, first: bool = False) -> None:
         """Queue runs for any job, in order; a run that is queued or in hand already stays there."""
-        taken = {*self._queue, *(state.current for state in self._jobs.values())}
+        taken = {state.current for state in self._jobs.values()}.union(*self._queues.values())
         new = [work for work in works if work.spec.run_id not in taken]
         self._work |= {work.spec.run_id: work for work in new}
-        ids = [work.spec.run_id for work in new]
-        if first:
-            self._queue.extendleft(reversed(ids))
-        else:
-            self._queue.extend(ids)
+        for shape in dict.fromkeys(work.shape for work in new):
+            queue = self._queues.setdefault(shape, deque())
+            ids = [work.spec.run_id for work in new if work.shape == shape]
+            if first:
+                queue.extendleft(reversed(ids))
+            else:
+                queue.extend(ids)
 
     def assign(self, job: str, works: list[Work], *, in_hand: int = 0) -> None:
         """Queue runs for one job alone, which ends after them and those it has `in_hand`."""
@@ -165,7 +179,7 @@ class Dispatcher:
     def stop_run(self, run_id: str) -> None:
         """One run stops at its next step, or is not begun."""
         self._unwanted.add(run_id)
-        for queue in (self._queue, *(state.own for state in self._jobs.values())):
+        for queue in (*self._queues.values(), *(state.own for state in self._jobs.values())):
             if queue and run_id in queue:
                 queue.remove(run_id)
 
@@ -175,14 +189,13 @@ class Dispatcher:
             self._events.popleft()
             self._dropped += 1
         now = time.monotonic()
-        queues = (self._queue, *(s.own for s in self._jobs.values() if s.own is not None))
         return News(
             generation=self._generation,
             events=list(self._events),
             total=self._dropped + len(self._events),
             jobs=self._jobs,
             silent={name: now - s.heard for name, s in self._jobs.items() if s.current},
-            queued=frozenset(run for queue in queues for run in queue),
+            waiting={shape: len(queue) for shape, queue in self._queues.items() if queue},
         )
 
     # --- a job's side --------------------------------------------------------------------------
@@ -211,20 +224,25 @@ class Dispatcher:
         """A job cannot work at all on this installation."""
         self._event("broken", job, None, detail={"error": error})
 
-    def next(self, job: str, sequence: int, loaded: tuple[str, str] | None) -> Work | Answer:
+    def next(
+        self, job: str, sequence: int, loaded: tuple[str, str] | None, shape: Resources = _USUAL
+    ) -> Work | Answer:
         """The run number `sequence` of `job`, the same when asked again.
 
-        `loaded` is the (backbone, dataset) that the job holds; a run of that pair is preferred.
+        `loaded` is the (backbone, dataset) that the job holds; `order` says what that counts for. A
+        job whose `shape` has no run queued ends where one of another shape waits for its place.
         """
         state = self._job(job)
         if sequence == state.sequence and state.current is not None:
             return self._work[state.current]
         if self._stopping:
             return "end"
-        queue = self._queue if state.own is None else state.own
+        queue = self._queues.get(shape, deque()) if state.own is None else state.own
         if not queue:
-            return "end" if self._closed or state.complete else "wait"
-        run_id = self._preferred(queue, loaded)
+            others = state.own is None and any(self._queues.values())
+            state.dismissed = self._closed or state.complete or others
+            return "end" if state.dismissed else "wait"
+        run_id = preferred(queue, self._work, loaded)
         queue.remove(run_id)
         state.sequence, state.current = sequence, run_id
         state.epoch = state.step = state.steps = 0
@@ -286,13 +304,6 @@ class Dispatcher:
         if state.current is not None and state.own is not None:
             state.promised -= 1
         state.current = None
-
-    def _preferred(self, queue: deque[str], loaded: tuple[str, str] | None) -> str:
-        for run_id in queue:
-            spec = self._work[run_id].spec
-            if (spec.backbone, spec.dataset) == loaded:
-                return run_id
-        return queue[0]
 
     def _job(self, job: str) -> JobState:
         return self._jobs.setdefault(job, JobState())

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -17,14 +17,17 @@ from types import FrameType
 from orchestrator import cluster, nodes, packages, provenance, rows
 from orchestrator.capacity import RequestError
 from orchestrator.dispatch import Dispatcher, Work
+from orchestrator.expected import History
 from orchestrator.foreman import Foreman
 from orchestrator.job import JobConfig
 from orchestrator.jobs import Jobs
 from orchestrator.ledger import Ledger
+from orchestrator.live import label
 from orchestrator.outcome import Outcome, View
 from orchestrator.plan import UNFINISHED_RUNS, Plan, Wanted, make_plan
 from results.lease import Lease
 from results.store import Store
+from suites.schema import Resources
 from suites.spec import RunSpec
 from suites.suite import Suite
 
@@ -54,11 +57,11 @@ def drive(
     if not plan.to_do(wanted):
         save(suite, store, plan)
         return Outcome(left=_left(plan))
-    _check_request(suite, address)
+    shapes = _shapes(suite, plan)
+    _check_request(shapes, address)
     owner = {"command": " ".join(sys.argv), "user": getpass.getuser(), "host": socket.gethostname()}
     with Lease.take(store, suite.name, info=owner) as lease:
-        memory = suite.resources.memory_bytes
-        ledger = Ledger(store, suite.retry, lease.name, view.note, fetch=nodes.read, memory=memory)
+        ledger = Ledger(store, suite.retry, lease.name, view.note, fetch=nodes.read)
         _close_what_a_dead_driver_left(suite, ledger, plan)
         plan = make_plan(suite, store)
         save(suite, store, plan)
@@ -67,7 +70,7 @@ def drive(
         limit = suite.execution.max_parallel
         most = max_parallel or (None if limit == "auto" else limit)
         with cluster.running(address, cpus=None, threads=suite.resources.cpus) as ray_cluster:
-            foreman = _foreman(suite, ledger, view, ray_cluster, lease, most, began)
+            foreman = _foreman(suite, shapes, ledger, view, ray_cluster, lease, most, began)
             with _signals(foreman):
                 return _rounds(foreman, suite, store, plan, wanted, restart=restart)
 
@@ -91,7 +94,10 @@ def _rounds(
         if not ready:
             break
         tried |= {spec.run_id for spec in ready}
-        foreman.execute([work(suite, spec, restart=restart) for spec in ready])
+        history = foreman.patiently(partial(History.of, store))
+        foreman.execute(
+            [work(suite, s, restart=restart, seconds=history.seconds(s)) for s in ready]
+        )
         if not suite.groups():
             break
         plan = make_plan(suite, store)
@@ -102,15 +108,24 @@ def _rounds(
     return outcome
 
 
-def work(suite: Suite, spec: RunSpec, *, restart: bool) -> Work:
+def work(
+    suite: Suite, spec: RunSpec, *, restart: bool = False, seconds: float | None = None
+) -> Work:
     """A run as it is handed out for the first time."""
     most = suite.execution.micro_batch
     in_parts = most is not None and most < spec.train["batch_size"]
-    return Work(spec, restart=restart, micro_batch=most if in_parts else None)
+    return Work(
+        spec,
+        restart=restart,
+        micro_batch=most if in_parts else None,
+        shape=suite.shape(spec),
+        seconds=seconds,
+    )
 
 
 def _foreman(
     suite: Suite,
+    shapes: Mapping[Resources, str],
     ledger: Ledger,
     view: View,
     ray_cluster: cluster.Cluster,
@@ -121,8 +136,7 @@ def _foreman(
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    capacity, gpus = ray_cluster.capacity(), suite.resources.gpus
-    share = float(capacity.has_gpus) if gpus == "auto" else gpus
+    capacity = ray_cluster.capacity()
     # Where the driver is, so that the loss of another node does not take it away. On a dead
     # dispatcher Ray starts another and repeats the calls that were not answered.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -135,7 +149,7 @@ def _foreman(
         dispatcher=dispatcher,
         store=str(ledger.store.path),
         threads=suite.resources.cpus,
-        gpu_share=share,
+        gpu_share=0.0,
         rooms=packages.found(),
         provenance=provenance.of_source(),
         lease=lease.name,
@@ -143,28 +157,27 @@ def _foreman(
         stall_after=execution.stall_after_seconds,
         time_limit=execution.time_limit_seconds,
         keep=suite.keep,
-        memory=ledger.memory,
+        shape=suite.resources,
     )
-    asked = template.resources()
-    capacity.parallel(asked, most)  # refuses what can never be
-    waiting = capacity.why_waiting(asked)
-    if waiting:
-        view.note(waiting)
-
-    def room() -> int:
+    jobs = Jobs(template, ray_cluster.scratch, has_gpus=capacity.has_gpus)
+    for shape, runs in shapes.items():
+        asked = jobs.asked(shape)
         try:
-            return ray_cluster.capacity().parallel(asked, most)
-        except RequestError:
-            return 1  # its nodes are gone for now: one job waits for another
-
+            capacity.parallel(asked, most, shape.workers)
+        except RequestError as error:
+            raise RequestError(f"{error}; asked for by {runs}") from None
+        waiting = capacity.why_waiting(asked, shape.workers)
+        if waiting:
+            view.note(waiting)
     return Foreman(
         suite,
-        Jobs(template, ray_cluster.scratch),
+        jobs,
         dispatcher,
         ledger,
         lease,
         view,
-        room=room,
+        capacity=ray_cluster.capacity,
+        most=most,
         began=began or time.monotonic(),
     )
 
@@ -185,14 +198,33 @@ def _left(plan: Plan) -> int:
     return sum(count for status, count in plan.counts().items() if status not in ended)
 
 
-def _check_request(suite: Suite, address: str | None) -> None:
+def _shapes(suite: Suite, plan: Plan) -> dict[Resources, str]:
+    """What jobs of the suite ask for, each with the runs that need it, in words.
+
+    Of a protocol the runs that are done count too: the finals that come of them have their shapes.
+    """
+    runs: dict[Resources, list[RunSpec]] = {}
+    for run in plan.runs:
+        if run.status == "succeeded" and suite.protocol is None:
+            continue
+        runs.setdefault(suite.shape(run.cell.spec), []).append(run.cell.spec)
+    words = {}
+    for shape, specs in runs.items():
+        rest = f" and {len(specs) - 1} more runs" if len(specs) > 1 else ""
+        words[shape] = f"{label(specs[0])}{rest}"
+    return words
+
+
+def _check_request(shapes: Mapping[Resources, str], address: str | None) -> None:
     """What an embedded Ray could never give is refused before it is started."""
     cores = len(os.sched_getaffinity(0))
-    if address is None and suite.resources.cpus > cores:
-        raise RequestError(
-            f"resources.cpus: {suite.resources.cpus} given, allowed: at most the {cores} of this "
-            "machine"
-        )
+    for shape, runs in shapes.items():
+        if address is None and shape.cpus * shape.workers > cores:
+            several = "" if shape.workers == 1 else f" for each of {shape.workers} workers"
+            raise RequestError(
+                f"resources.cpus: {shape.cpus} given{several}, allowed: at most the {cores} of this "
+                f"machine; asked for by {runs}"
+            )
 
 
 @contextmanager

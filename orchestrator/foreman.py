@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from orchestrator import failures, live, nodes
+from orchestrator.capacity import Capacity
 from orchestrator.dispatch import Event, News, Work
 from orchestrator.ending import Ending
 from orchestrator.jobs import Jobs
@@ -44,32 +45,31 @@ class Foreman:
         lease: Lease,
         view: View,
         *,
-        room: Callable[[], int],
+        capacity: Callable[[], Capacity],
+        most: int | None,
         began: float,
     ) -> None:
-        """`room` tells how many jobs the cluster takes at that moment."""
+        """`capacity` tells what the cluster has at that moment; `most` jobs at most live at once."""
         self.outcome = Outcome()
         self.ending = Ending(self.outcome, view)
         self._suite, self.jobs, self._dispatcher = suite, jobs, dispatcher
         self._ledger, self._lease, self._view = ledger, lease, view
         ledger.give_up = lambda: self.outcome.stopping
-        self._room, self._began = room, began
-        self._staff = Staff(suite, jobs, self.call, view, parallel=room())
+        self._capacity, self._began = capacity, began
+        self._staff = Staff(suite, jobs, self.call, view, capacity=capacity(), most=most)
         self._work: dict[str, Work] = {}
         self._left: set[str] = set()
         self._later: list[tuple[float, Work]] = []
         """Runs that are tried again, not before a moment of the monotonic clock."""
         self._others: dict[str, Observer] = {}
         """Runs that another driver has in hand, with an observer of its lease."""
-        self._looked = 0.0
-        self._seen = 0
+        self._looked, self._seen = 0.0, 0
         self._generation: str | None = None
-        self._ended: set[str] = set()
-        """Jobs whose end has been taken in."""
+        self._ended: set[str] = set()  # jobs whose end has been taken in
         self._deaths = 0
-        self._commits = 0  # since it was last asked whether the tables are to be compacted
+        self._commits = 0  # since it was asked whether the tables are to be compacted
         self._killed: dict[tuple[str, int], str] = {}
-        """Processes, by node and number, that were silent, with what was seen."""
+        """Silent processes, by node and number, with what was seen."""
 
     def execute(self, works: list[Work]) -> None:
         """Return when all of them have ended, or a signal or a problem ends the drive."""
@@ -92,14 +92,14 @@ class Foreman:
                 if not asked_to_stop:
                     self.call("stop")
                     asked_to_stop = True
-                busy = [state for state in news.jobs.values() if state.current]
+                busy = any(state.current for state in news.jobs.values())
                 if not busy or self.ending.is_due:
                     self._close_open_claims()
                     return
-            elif self._deaths > MAX_DEATHS * self._staff.parallel:
+            elif self._deaths > MAX_DEATHS * self._staff.most_alive:
                 self.outcome.problem = self.jobs.why_ended()
             elif self.outcome.problem is None:
-                self._staff.fill(news, len(self._left) - len(self._others))
+                self._staff.fill(news)
             if self.outcome.problem is not None:
                 return
             time.sleep(POLL_SECONDS)
@@ -277,7 +277,7 @@ class Foreman:
         if self._commits >= COMMITS:
             self._commits = 0
             self._ledger.compact()
-        self._staff.parallel = self._room()
+        self._staff.capacity = self._capacity()
         nodes.free_places()
         alive = nodes.living()
         for name, state in news.jobs.items():

@@ -5,6 +5,7 @@ torch and timm are imported inside the loop, so importing this module is cheap f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -21,15 +22,17 @@ from orchestrator.dispatch import Process, Work
 from orchestrator.kept import Kept
 from orchestrator.ledger import log_path
 from orchestrator.patience import patiently
-from orchestrator.reporter import Reporter
+from orchestrator.reporter import Following, Notice, Reporter
 from results.files import remove_all
 from results.process import start_time
 from results.record import Attempt, Epoch
 from results.store import Latest, Store
+from suites.schema import Resources
 
 if TYPE_CHECKING:
     from adapters.checkpoint import CheckpointFolder
     from adapters.training.evaluate import Metrics
+    from adapters.training.peers import Peers
     from adapters.warm import Warm
     from suites.schema import Keep
 
@@ -52,7 +55,7 @@ class JobConfig:
     store: str
     threads: int
     gpu_share: float
-    """How much of a GPU the job has; 0 on a CPU."""
+    """How much of a GPU each worker has; 0 on a CPU."""
     rooms: dict[str, str]
     """What the driver's Python finds for the four packages."""
     provenance: dict[str, Any]
@@ -66,15 +69,8 @@ class JobConfig:
     """Seconds that one attempt may take."""
     keep: Keep
     """What the store keeps of a run beside its rows."""
-    memory: int | None
-    """Bytes of host memory that the job asks for."""
-
-    def resources(self, memory_factor: int = 1) -> dict[str, float]:
-        """What the job asks Ray for, by Ray's names."""
-        asked = {"CPU": float(self.threads), "GPU": self.gpu_share}
-        if self.memory is not None:
-            asked["memory"] = float(self.memory * memory_factor)
-        return {name: amount for name, amount in asked.items() if amount}
+    shape: Resources
+    """What it was started with; it takes runs that ask for the same."""
 
 
 def loop(config: dict[str, Any]) -> None:
@@ -88,7 +84,9 @@ def loop(config: dict[str, Any]) -> None:
         hostname=socket.gethostname(),
         actor=here.get_actor_id() or "",
     )
-    if not ray.get(job.dispatcher.launched.remote(job.name, process)):
+    rank = ray.train.get_context().get_world_rank()
+    begins = rank > 0 or ray.get(job.dispatcher.launched.remote(job.name, process))
+    if not begins and job.shape.workers == 1:
         return
     try:
         packages.same_as(job.rooms)
@@ -97,7 +95,18 @@ def loop(config: dict[str, Any]) -> None:
         ray.get(job.dispatcher.broken.remote(job.name, str(error)))
         return
     os.environ["HF_HUB_OFFLINE"] = "1"  # weights are fetched before a suite runs, never inside it
-    _Worker(job, process).serve()
+    from adapters.training.peers import PeersError
+
+    worker = _Worker(job, process)
+    try:
+        if rank > 0:
+            worker.follow()
+        else:
+            if begins:
+                worker.serve()
+            worker.tell()
+    except PeersError as error:
+        raise RuntimeError(str(error)) from error  # Train starts all workers again
 
 
 class _Worker:
@@ -107,10 +116,14 @@ class _Worker:
         import torch
         from ray.train.torch import get_device
 
+        from adapters.training.peers import ALONE, Together
         from adapters.warm import Warm
         from results import metrics
 
         torch.set_num_threads(job.threads)
+        self._notice = notice = Notice()
+        several = job.shape.workers > 1
+        self._peers: Peers = Together(wish=notice.due, grant=notice.ask) if several else ALONE
         self._job, self._process = job, process
         self._store = Store.open(job.store)
         self._warm: Warm = Warm(get_device())
@@ -123,7 +136,9 @@ class _Worker:
         """Pull, run, commit, until the dispatcher says that there is no more, or the node goes."""
         sequence, loaded = 0, None
         while True:
-            work = ray.get(self._job.dispatcher.next.remote(self._job.name, sequence, loaded))
+            work = ray.get(
+                self._job.dispatcher.next.remote(self._job.name, sequence, loaded, self._job.shape)
+            )
             if work == "end":
                 return
             if work == "wait":
@@ -134,6 +149,28 @@ class _Worker:
                 return
             loaded = (work.spec.backbone, work.spec.dataset)
 
+    def follow(self) -> None:
+        """Train what the first worker trains, until it says that there is no more."""
+        from adapters.trial import run_trial
+
+        while work := self.tell():
+            with contextlib.suppress(Exception):  # the first worker has it too, and tells of it
+                run_trial(
+                    work.spec.trial(),
+                    self._metrics,
+                    warm=self._warm,
+                    observer=Following(),
+                    micro_batch=work.micro_batch,
+                    peers=self._peers,
+                    on_model=lambda *_: None,
+                    on_predictions=lambda *_: None,
+                )
+            self._peers.gather(f"end of {work.spec.run_id}", lambda: None)
+
+    def tell(self, work: Work | None = None) -> Work | None:
+        """The first worker's next run for all of them; None: there is no more."""
+        return self._peers.broadcast(work)
+
     def _do(self, work: Work) -> bool:
         """Attempt a run and tell the dispatcher; False where this process should do no more."""
         run_id, dispatcher = work.spec.run_id, self._job.dispatcher
@@ -141,6 +178,7 @@ class _Worker:
         if not isinstance(number, int):
             ray.get(dispatcher.elsewhere.remote(self._job.name, run_id, number.claim or {}))
             return True
+        self.tell(work)
         attempt, epochs = self._attempt(work, number)
         won = self._commit(attempt, epochs)
         detail = {
@@ -153,6 +191,7 @@ class _Worker:
         }
         status = attempt.status if won else "superseded"
         told = dispatcher.finished.remote(self._job.name, run_id, status, detail)
+        self._peers.gather(f"end of {run_id}", lambda: None)
         if attempt.failure_kind in PROCESS_ENDS:
             ray.get(told)
             return False
@@ -167,7 +206,8 @@ class _Worker:
         spec, started, clock = work.spec, datetime.now(UTC), time.perf_counter()
         folder = self._checkpoints(work, number)
         kept = Kept(self._job.keep, self._store, spec, number, self._patiently)
-        reporter = Reporter(self._job, spec.run_id, log_path(self._store, spec.run_id, number))
+        log = log_path(self._store, spec.run_id, number)
+        reporter = Reporter(self._job, spec.run_id, log, self._notice)
         outcome: dict[str, Any] = {"status": "failed"}
         try:
             result = run_trial(
@@ -177,6 +217,7 @@ class _Worker:
                 observer=reporter,
                 keeper=folder,
                 micro_batch=work.micro_batch,
+                peers=self._peers,
                 on_model=kept.model,
                 on_predictions=kept.predictions,
             )
@@ -203,7 +244,7 @@ class _Worker:
             started_at=started,
             wall_seconds=time.perf_counter() - clock,
             job=self._job.name,
-            adapted=work.micro_batch is not None or None,
+            adapted=work.micro_batch is not None or self._peers.size > 1 or None,
             **self._environment,
             **outcome,
         )
@@ -260,8 +301,9 @@ def _environment(warm: Warm, job: JobConfig) -> dict[str, Any]:
     return {
         "device": provenance.of_device(device),
         "device_share": share,
-        # A job has its CPU cores to itself; a share of a GPU it has not.
-        "cost_comparable": not is_cuda or share >= 1,
+        # A job has its CPU cores to itself; a share of a GPU it has not. Of several workers the
+        # first one alone is measured.
+        "cost_comparable": (not is_cuda or share >= 1) and job.shape.workers == 1,
         "threads": job.threads,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "hostname": socket.gethostname(),

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from orchestrator.job import JobConfig, loop
+from suites.schema import Resources
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class _JobThread(threading.Thread):
@@ -27,34 +32,49 @@ class _JobThread(threading.Thread):
 
 
 class Jobs:
-    """Starts jobs that are alike but for their names."""
+    """Starts jobs that are alike but for their names and shapes."""
 
-    def __init__(self, template: JobConfig, scratch: Path) -> None:
-        self._template, self._scratch = template, scratch
+    def __init__(self, template: JobConfig, scratch: Path, *, has_gpus: bool) -> None:
+        """`has_gpus` says what `gpus: auto` stands for."""
+        self._template, self._scratch, self._has_gpus = template, scratch, has_gpus
         self._threads: dict[str, _JobThread] = {}
 
-    def start(self, name: str, memory_factor: int = 1) -> None:
+    def asked(self, shape: Resources, memory_factor: int = 1) -> dict[str, float]:
+        """What each worker of a job of this shape asks Ray for, by Ray's names."""
+        return shape.of_worker(has_gpus=self._has_gpus, memory_factor=memory_factor)
+
+    def start(self, name: str, shape: Resources, memory_factor: int = 1) -> None:
         """Start the Ray Train job `name`; it runs once Ray has room for it.
 
         `memory_factor` multiplies the memory that the suite asks for, where it asks for any.
         """
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
+        from ray.train.torch import TorchConfig, TorchTrainer
 
-        job = dataclasses.replace(self._template, name=name)
+        job = dataclasses.replace(
+            self._template,
+            name=name,
+            shape=shape,
+            threads=shape.cpus,
+            gpu_share=shape.gpus_of_worker(has_gpus=self._has_gpus),
+        )
+        usual = os.environ.get("OMP_NUM_THREADS")
+        threads = {} if usual == str(job.threads) else dict.fromkeys(_THREADS, str(job.threads))
         trainer = TorchTrainer(
             loop,
             train_loop_config={"job": job},
+            torch_config=TorchConfig(timeout_s=math.ceil(job.stall_after)),
             scaling_config=ScalingConfig(
-                num_workers=1,
+                num_workers=shape.workers,
                 use_gpu=job.gpu_share > 0,
-                resources_per_worker=job.resources(memory_factor),
+                resources_per_worker=self.asked(shape, memory_factor),
             ),
             run_config=RunConfig(
                 name=name,
                 storage_path=str(self._scratch / "train"),
                 # Its count would run over the whole warm job; budgets per run are ours (`retry`).
                 failure_config=FailureConfig(max_failures=-1),
+                worker_runtime_env={"env_vars": threads} if threads else {},
             ),
         )
         self._threads[name] = _JobThread(trainer, name)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,22 +40,20 @@ class Ledger:
     """Whether waiting for the storage has no sense any more."""
     fetch: Callable[[str, Path], bytes | None] = lambda *_: None
     """Reads a file of a node; None where it cannot."""
-    memory: int | None = None
-    """Bytes that the suite asks for each job."""
     _history: dict[str, list[retry.Ended]] = field(default_factory=dict)
 
     def ended(
         self, work: Work, attempt: int, kind: FailureKind
     ) -> tuple[retry.Decision, Work | None]:
         """Decide about an attempt at `work` that failed; what to hand out where it is tried again."""
-        spec = work.spec
+        spec, memory = work.spec, work.shape.memory_bytes
         batch = int(spec.train["batch_size"])
         ended = retry.Ended(
             kind=kind,
             checkpointed=self._checkpointed(spec.run_id, attempt),
             micro_batch=work.micro_batch,
             effective_batch=batch,
-            memory_bytes=self.memory and self.memory * work.memory_factor,
+            memory_bytes=memory and memory * work.memory_factor,
         )
         history = self._history.setdefault(spec.run_id, [])
         history.append(ended)
@@ -64,8 +62,8 @@ class Ledger:
         self._patiently(lambda: self.store.save_decision(spec.run_id, attempt, kept))
         if not decision.again:
             return decision, None
-        again = Work(
-            spec,
+        again = replace(
+            work,
             reason=decision.reason,
             micro_batch=decision.micro_batch,
             restart=not decision.resume,

@@ -27,6 +27,33 @@ PREEMPTION_SECONDS = 1.0
 """Between two questions whether the node is about to go."""
 
 
+class Notice:
+    """Whether a node of the job is about to go."""
+
+    def __init__(self) -> None:
+        self.given = False
+        self._asked = 0.0
+
+    def due(self) -> bool:
+        """Whether it is time to ask again."""
+        return time.monotonic() - self._asked > PREEMPTION_SECONDS
+
+    def ask(self) -> None:
+        """Ask; of several workers all have to, at the same place."""
+        self._asked = time.monotonic()
+        self.given = ray.train.get_preemption_info() is not None
+
+
+class Following:
+    """The observer of a run in every worker but the first, which is told nothing and tells nobody."""
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        """Nothing."""
+
+    def epoch(self, row: EpochResult) -> None:
+        """Nothing."""
+
+
 class Reporter:
     """The observer of one run. Every call is progress: without any for `stall_after` the process ends.
 
@@ -34,10 +61,10 @@ class Reporter:
     crash. The log of a run that succeeded is removed where there is nothing else in it.
     """
 
-    def __init__(self, job: JobConfig, run_id: str, log: Place) -> None:
-        self._job, self._run_id = job, run_id
+    def __init__(self, job: JobConfig, run_id: str, log: Place, notice: Notice) -> None:
+        self._job, self._run_id, self._notice = job, run_id, notice
         self._answer: Any = None
-        self._told = self._asked = self._armed = 0.0
+        self._told = self._armed = 0.0
         self._began = time.monotonic()
         self._log, self._local = log, local_log(log)
         self._file, self._kept = _open(self._local), time.monotonic()
@@ -70,12 +97,10 @@ class Reporter:
                 f"{now - self._began:.0f} s at epoch {epoch}, step {step} of {steps}; allowed: "
                 f"{limit:g} s (execution.time_limit)"
             )
-        if now - self._asked > PREEMPTION_SECONDS:
-            self._asked = now
-            if ray.train.get_preemption_info() is not None:
-                raise Preempted(
-                    f"the node is about to go, at epoch {epoch}, step {step} of {steps}"
-                )
+        if self._job.shape.workers == 1 and self._notice.due():
+            self._notice.ask()
+        if self._notice.given:
+            raise Preempted(f"the node is about to go, at epoch {epoch}, step {step} of {steps}")
         if now - self._told > REPORT_SECONDS and self._heard_stop(epoch, step, steps):
             raise StopRequested(f"stopped at epoch {epoch}, step {step} of {steps}")
 

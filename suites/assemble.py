@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from dataclasses import fields as fields_of
 
 from adapters import backbones, fitting, registry
 from adapters.preprocess import Preprocess
@@ -12,8 +13,9 @@ from suites import fields, spec
 from suites.axes import Axes, Exclude, Override
 from suites.document import Node, Problem
 from suites.expand import Block, Part, Recipes
-from suites.fields import MAX_CELLS
+from suites.fields import MAX_CELLS, Choice, Settings
 from suites.protocol import Protocol
+from suites.schema import Resources
 
 
 @dataclass
@@ -24,6 +26,7 @@ class Assembly:
     excludes: Sequence[Exclude]
     problems: list[Problem]
     preprocess: Preprocess = field(default_factory=Preprocess)
+    resources: Resources = field(default_factory=Resources)
     protocol: Protocol | None = None
     blocks: list[tuple[Block, Recipes]] = field(default_factory=list)
     _cells: int = 0
@@ -61,6 +64,7 @@ class Assembly:
             self._overriding.update(point.overrides)
             if point.overrides not in recipes:
                 recipes[point.overrides] = self._recipe(axes, point.overrides)
+                self._shape(point.overrides)
             pairs[point.backbone, point.method] = None
             sizes[point.dataset, point.overrides] = None
             if point.method in checked:
@@ -118,6 +122,18 @@ class Assembly:
             settings = settings | self.overrides[index].train
         given = axes.node.value if isinstance(axes.node.value, dict) else {}
         return fields.configs(TrainConfig, settings, given.get("train", axes.node), self.problems)
+
+    def _shape(self, applied: Sequence[int]) -> None:
+        """Check what these overrides make of the suite's resources together."""
+        chosen = [self.overrides[index] for index in applied if self.overrides[index].resources]
+        if not chosen:
+            return
+        node = chosen[-1].node
+        usual = {item.name: getattr(self.resources, item.name) for item in fields_of(Resources)}
+        settings: Settings = {name: (Choice(value, node),) for name, value in usual.items()}
+        for each in chosen:
+            settings |= each.resources
+        fields.configs(Resources, settings, node, self.problems)
 
     def _fit(self, backbone: str, method: Part, node: Node) -> None:
         try:

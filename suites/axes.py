@@ -16,6 +16,7 @@ from suites import fields
 from suites.document import Node, Problem
 from suites.expand import Part, Rule
 from suites.fields import Settings
+from suites.schema import Resources
 
 AXES = ("backbone", "backbones", "methods", "datasets", "seeds", "train")
 """The keys of a grid."""
@@ -47,10 +48,11 @@ class Axes:
 
 @dataclass(frozen=True)
 class Override:
-    """Train settings for the cells that a rule matches."""
+    """Train settings, resources or both for the cells that a rule matches."""
 
     rule: Rule
     train: Settings
+    resources: Settings
     node: Node
 
 
@@ -164,16 +166,20 @@ def read_train(node: Node, problems: list[Problem]) -> Settings:
 
 
 def read_overrides(node: Node, problems: list[Problem]) -> list[Override]:
-    """The list of `{when: {...}, train: {...}}`."""
+    """The list of `{when: {...}, train: {...}, resources: {...}}`."""
     found = []
     for entry in fields.items(node, problems):
-        given = fields.entries(entry, ("when", "train"), problems)
-        lacking = [key for key in ("when", "train") if key not in given]
+        given = fields.entries(entry, ("when", "train", "resources"), problems)
+        lacking = [] if "when" in given else ["when"]
+        lacking += [] if {"train", "resources"} & given.keys() else ["train or resources"]
         if lacking and isinstance(entry.value, dict):
             problems.append(entry.problem(f"lacks {', '.join(lacking)}"))
         rule = _rule(given["when"], problems) if "when" in given else Rule({})
         train = read_train(given["train"], problems) if "train" in given else {}
-        found.append(Override(rule, train, entry))
+        resources: Settings = {}
+        if "resources" in given:
+            resources = fields.read(Resources, given["resources"], problems, axes=False)
+        found.append(Override(rule, train, resources, entry))
     return found
 
 

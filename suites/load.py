@@ -75,6 +75,7 @@ def loads(text: str, *, file: str = "<text>", overrides: Sequence[str] = ()) -> 
         excludes=read_excludes(given["exclude"], problems) if "exclude" in given else [],
         problems=problems,
         preprocess=fixed["preprocess"] or Preprocess(),
+        resources=fixed["resources"] or Resources(),
     )
     grids = _grids(root, given, problems)
     protocol = stages = None
@@ -100,6 +101,11 @@ def loads(text: str, *, file: str = "<text>", overrides: Sequence[str] = ()) -> 
         overrides=tuple(overrides),
         digest=hashlib.sha256(canonical.encode()).hexdigest(),
         resources=fixed["resources"],
+        reshaped=tuple(
+            (each.rule, {name: choices[0].value for name, choices in each.resources.items()})
+            for each in assembly.overrides
+            if each.resources
+        ),
         execution=fixed["execution"],
         retry=fixed["retry"],
         keep=fixed["store"],

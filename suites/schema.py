@@ -33,14 +33,17 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What each job asks Ray for."""
+    """What each job asks Ray for; never part of a run's identity."""
 
     gpus: Literal["auto"] | float = "auto"
-    """A share below 1 is allowed; `auto` takes a GPU where the cluster has one, else none."""
+    """Of the whole job: one for each worker, or for a single worker a share below 1. `auto` takes a GPU for
+    each worker where the cluster has any, else none."""
     cpus: int = 1
-    """Also the threads that torch uses in the job."""
+    """Of each worker, also the threads that torch uses in it."""
     memory: int | str | None = None
-    """Host memory, in bytes or as `4GiB` or `4GB`; None asks for no amount."""
+    """Host memory of each worker, in bytes or as `4GiB` or `4GB`; None asks for no amount."""
+    workers: int = 1
+    """Processes that share every batch of a run (data parallel)."""
 
     @property
     def memory_bytes(self) -> int | None:
@@ -48,13 +51,32 @@ class Resources:
         return None if self.memory is None else units.byte_count("memory", self.memory)
 
     def __post_init__(self) -> None:
-        at_least(1, cpus=self.cpus)
+        at_least(1, cpus=self.cpus, workers=self.workers)
         if self.memory_bytes is not None and self.memory_bytes < MIN_MEMORY:
             raise ValueError(
                 f"memory: {self.memory!r} given, allowed: at least 1MiB, in bytes or as 4GiB"
             )
         if self.gpus != "auto":
             at_least(0, gpus=self.gpus)
+            allowed = (0, self.workers)
+            if self.gpus not in allowed and not (self.workers == 1 and self.gpus < 1):
+                share = " or a share below 1" if self.workers == 1 else ""
+                raise ValueError(
+                    f"gpus: {self.gpus:g} given, allowed with workers: {self.workers}: auto, 0, "
+                    f"{self.workers}{share} (a worker uses one GPU, which no other job may share "
+                    "where there are several)"
+                )
+
+    def of_worker(self, *, has_gpus: bool, memory_factor: int = 1) -> dict[str, float]:
+        """What each worker asks Ray for, by Ray's names."""
+        asked = {"CPU": float(self.cpus), "GPU": self.gpus_of_worker(has_gpus=has_gpus)}
+        if self.memory_bytes is not None:
+            asked["memory"] = float(self.memory_bytes * memory_factor)
+        return {name: amount for name, amount in asked.items() if amount}
+
+    def gpus_of_worker(self, *, has_gpus: bool) -> float:
+        """How much of a GPU each worker gets on a cluster that has some, or none."""
+        return float(has_gpus) if self.gpus == "auto" else self.gpus / self.workers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from suites.expand import Block, Cell, Recipes, cells
+from suites.expand import Block, Cell, Recipes, Rule, cells
 from suites.protocol import Candidate, Group, Protocol, groups
 from suites.schema import Execution, Keep, Resources, Retry
+from suites.spec import RunSpec
 
 __all__ = ["Candidate", "Cell", "Group", "Suite"]
 
@@ -26,6 +28,9 @@ class Suite:
     digest: str
     """SHA-256 (hex) of what the file says with the overrides applied; style does not matter."""
     resources: Resources
+    """Of the jobs of runs for which `reshaped` says nothing else."""
+    reshaped: tuple[tuple[Rule, Mapping[str, Any]], ...] = ()
+    """What overrides make of the resources: which runs they mean, and the settings that they give."""
     execution: Execution
     retry: Retry
     keep: Keep
@@ -42,6 +47,20 @@ class Suite:
                 if found.spec.run_id not in seen:
                     seen.add(found.spec.run_id)
                     yield found
+
+    def shape(self, spec: RunSpec) -> Resources:
+        """What a job asks for that does this run; the last override that gives a setting holds."""
+        if not self.reshaped:
+            return self.resources
+        names: dict[str, str | int] = {
+            "backbone": spec.backbone,
+            "dataset": spec.dataset,
+            "method": spec.method,
+            "seed": spec.seed,
+        }
+        given = [settings for rule, settings in self.reshaped if rule.matches(names)]
+        changes = {name: value for settings in given for name, value in settings.items()}
+        return replace(self.resources, **changes)
 
     def groups(self) -> list[Group]:
         """What a protocol selects from, in the order of the axes; empty without a protocol."""

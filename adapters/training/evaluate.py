@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from adapters.backbones.contract import BackboneInfo
 from adapters.preprocess import AS_USUAL, Preprocess
+from adapters.training.peers import ALONE, Peers
 from adapters.warm import Pixels
 
 Metrics = Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], float]]
@@ -70,19 +71,31 @@ def score(
     metrics: Metrics,
     on_batch: Callable[[], None],
     classes: Sequence[int] | None = None,
+    peers: Peers = ALONE,
 ) -> Score:
     """Loss and metrics of `vit` on the whole split, in eval mode; `on_batch` is called per batch.
+
+    Each of the `peers` has a part of every batch, and all of them come to the same score.
 
     Where the split has some of the model's classes alone, `classes` says which of its outputs they are,
     in the order of the split's labels; the others are left out before anything is computed.
     """
     vit.eval()
-    parts = []
-    for begin in range(0, len(split), EVAL_BATCH):
-        on_batch()
-        with autocast(split.pixels.device, precision):
-            parts.append(vit(normalise(split.pixels[begin : begin + EVAL_BATCH])).float())
-    logits_NC = torch.cat(parts)
+    parts: list[Tensor] = []
+    batch = EVAL_BATCH * peers.size
+    for begin in range(0, len(split), batch):
+        pixels_B3SS = split.pixels[begin : begin + batch].tensor_split(peers.size)[peers.rank]
+
+        def part(pixels_B3SS: Tensor = pixels_B3SS) -> Tensor | None:
+            on_batch()
+            if not len(pixels_B3SS):
+                return None
+            with autocast(split.pixels.device, precision):
+                logits_BC: Tensor = vit(normalise(pixels_B3SS)).float()
+            return logits_BC if peers.size == 1 else logits_BC.cpu()
+
+        parts += [each for each in peers.gather("evaluation", part) if each is not None]
+    logits_NC = torch.cat(parts).to(split.labels.device)
     if classes is not None:
         logits_NC = logits_NC[:, list(classes)]
     loss = float(functional.cross_entropy(logits_NC, split.labels))

@@ -18,6 +18,7 @@ from adapters.training.augment import Augment
 from adapters.training.averaging import Average
 from adapters.training.evaluate import Normalise, autocast
 from adapters.training.optim import optimizer_of
+from adapters.training.peers import ALONE, Peers
 from adapters.training.telemetry import Stopwatch
 from adapters.warm import Pixels
 
@@ -60,9 +61,9 @@ class Fitter:
     """Optimiser, schedule, batch order and step hooks of one run.
 
     `micro_batch` images at most go through the model at once; a step adds up the gradients of its
-    batch. The result is the whole batch's but for rounding, and for dropout and drop path, whose masks
-    differ. Raises ValueError where a step hook refuses a run of so many steps, where `drop_last`
-    leaves no step, and for fp16 on a CPU or with a step hook.
+    batch, of which each of the `peers` has a part. The result is the whole batch's but for rounding, and
+    for dropout and drop path, whose masks differ. Raises ValueError where a step hook refuses a run of so
+    many steps, where `drop_last` leaves no step, and for fp16 on a CPU or with a step hook.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Fitter:
         seed: int,
         normalise: Normalise,
         micro_batch: int | None = None,
+        peers: Peers = ALONE,
     ) -> None:
         self.underway = Underway()
         self._vit: nn.Module = adapted.vit
@@ -86,6 +88,7 @@ class Fitter:
         self._seed = seed
         self._normalise = normalise
         self._micro_batch = train.batch_size if micro_batch is None else micro_batch
+        self._peers = peers
         self.optimizer = optimizer_of(adapted, train)
         self._peak_lr = [group["lr"] for group in self.optimizer.param_groups]
         self._steps_per_epoch = train.steps_per_epoch(len(images))
@@ -135,13 +138,19 @@ class Fitter:
     ) -> None:
         sums = self.underway
         for index in range(sums.step, len(batches)):
-            on_step(index, len(batches))
             step = (epoch - 1) * self._steps_per_epoch + index
             scale = schedules.factor_of(self._train, step, self._steps_per_epoch)
             for group, peak in zip(self.optimizer.param_groups, self._peak_lr, strict=True):
                 group["lr"] = peak * scale
             self.optimizer.zero_grad(set_to_none=True)
-            value, correct = self._add_gradients(batches[index], epoch, index)
+
+            def add(index: int = index) -> tuple[float, int]:
+                on_step(index, len(batches))
+                return self._add_gradients(batches[index], epoch, index)
+
+            parts = self._peers.gather("step", add)
+            value, correct = sum(part[0] for part in parts), sum(part[1] for part in parts)
+            self._peers.sum_gradients(self._parameters)
             if not math.isfinite(value):
                 raise NonFiniteError(
                     f"loss is {value} at epoch {epoch}, step {index + 1} of {len(batches)}, "
@@ -175,17 +184,23 @@ class Fitter:
         self.underway.grad_norm += float(norm)
 
     def _add_gradients(self, batch_B: Tensor, epoch: int, index: int) -> tuple[float, int]:
-        """Go forward and backward over the images of `batch_B`; their mean loss, and how many were right.
+        """Go forward and backward over this process's images of `batch_B`.
 
-        Each micro-batch weighs as much as it has images, so a short last one weighs less.
+        Returns what they add to its mean loss, and how many were right. Each micro-batch weighs as much
+        as it has images, so a short last one weighs less.
         """
         value, correct = 0.0, 0
         size = self._images.pixels.shape[-1]
         mix = mixing.draw(self._train, size, seed=self._seed, epoch=epoch, step=index)
         # Partners are those of the effective batch, whatever goes through the model at once.
-        partners = torch.split(batch_B.roll(-1), self._micro_batch)
-        parts = torch.split(batch_B, self._micro_batch)
-        for part_M, partner_M in zip(parts, partners, strict=True):
+        peers = self._peers
+        own, partners_of_own = (
+            torch.split(images.tensor_split(peers.size)[peers.rank], self._micro_batch)
+            for images in (batch_B, batch_B.roll(-1))
+        )
+        for part_M, partner_M in zip(own, partners_of_own, strict=True):
+            if not len(part_M):  # of a batch with fewer images than processes
+                continue
             weight = len(part_M) / len(batch_B)
             x_M3SS = self._inputs(part_M, epoch)
             if mix is not None:

@@ -7,6 +7,7 @@ import sys
 from orchestrator.cli import (
     care,
     catalog,
+    check,
     compare,
     cost,
     datasets,
@@ -26,6 +27,7 @@ __all__ = ["app", "main"]
 
 # Command modules register themselves on `app` when they are imported.
 _COMMANDS = (
+    check,
     start,
     submit,
     watch,

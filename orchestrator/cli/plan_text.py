@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.cli.app import echo, echo_json
 
 if TYPE_CHECKING:
+    from orchestrator.expected import Expected
     from orchestrator.plan import Plan
     from suites.suite import Cell, Suite
 
@@ -16,10 +17,12 @@ _LINES, _FIRST = 200, 10
 """A longer list is cut off; an axis with more values shows so many of them."""
 
 
-def print_plan(suite: Suite, planned: Plan, as_json: bool) -> None:
+def print_plan(
+    suite: Suite, planned: Plan, as_json: bool, expected: Expected | None = None
+) -> None:
     """Print counts, axes, trainable parameters, what each method gets, what waits and what is missing."""
     if as_json:
-        echo_json(_plan_json(suite, planned))
+        echo_json(_plan_json(suite, planned, expected))
         return
     from orchestrator import fairness
 
@@ -48,9 +51,42 @@ def print_plan(suite: Suite, planned: Plan, as_json: bool) -> None:
         echo(f"  waiting: the final runs of {len(planned.waiting) - _LINES} more: see --json")
     for what, command in planned.absent.items():
         echo(f"  missing: {what}; get it with: {command}")
+    if expected is not None:
+        echo(f"  expected: {expected_words(expected)}")
 
 
-def _plan_json(suite: Suite, planned: Plan) -> dict[str, Any]:
+def expected_words(expected: Expected) -> str:
+    """How long a suite will take, and how much of that is starting up."""
+    if expected.refused is not None:
+        return f"nothing, these jobs do not fit here: {expected.refused}"
+    if expected.runs == 0:
+        return "nothing to run"
+    if expected.seconds is None:
+        return f"no run like these {expected.runs} was ever done here, so nobody knows how long"
+    jobs = "1 job" if expected.jobs == 1 else f"{expected.jobs} jobs at a time"
+    text = (
+        f"{duration(expected.seconds)} with {jobs}, {duration(expected.start_seconds)} of it until "
+        f"the first run begins; all jobs together start for {duration(expected.job_start_seconds)}"
+    )
+    if expected.unknown:
+        text += (
+            f"; {expected.unknown} of {expected.runs} runs have no history and count as the median "
+            "of the others"
+        )
+    return text
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `12 min 30 s`, `3 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _plan_json(suite: Suite, planned: Plan, expected: Expected | None) -> dict[str, Any]:
     from orchestrator import fairness
 
     fair = fairness.of_plan(planned)
@@ -91,6 +127,7 @@ def _plan_json(suite: Suite, planned: Plan) -> dict[str, Any]:
         "counts": planned.counts(),
         "absent": planned.absent,
         "fairness": None if fair is None else dataclasses.asdict(fair),
+        "expected": None if expected is None else dataclasses.asdict(expected),
         "runs": runs,
         "waiting": waiting,
     }

@@ -1,4 +1,4 @@
-"""Commands about a suite: validate, plan, run, resume."""
+"""Commands that start a suite: run, resume."""
 
 from __future__ import annotations
 
@@ -48,49 +48,6 @@ DryRunOption = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Print the plan and start nothing.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what failed.")]
-
-
-@app.command()
-def validate(
-    suite: SuiteArgument, overrides: SetOption = None, as_json: JsonOption = False
-) -> None:
-    """Check a suite file: every mistake at once, each with its place."""
-    loaded = _load(suite, overrides)
-    cells = sum(1 for _ in loaded.cells())
-    final = sum(group.final_count for group in loaded.groups())
-    if as_json:
-        echo_json({"suite": loaded.name, "cells": cells, "final_cells": final})
-    else:
-        rest = f" and {final} final runs once they are selected" if final else ""
-        echo(f"{loaded.name}: valid, {cells} runs{rest}")
-
-
-@app.command()
-def plan(
-    suite: SuiteArgument,
-    store: StoreOption = DEFAULT_STORE,
-    data_root: DataRootOption = None,
-    overrides: SetOption = None,
-    diff: Annotated[
-        bool,
-        typer.Option("--diff", help="Show what changed since the suite was last run, and why."),
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what a suite asks for and what the store already has; start nothing."""
-    from orchestrator.cli.diff_text import print_diff
-    from orchestrator.cli.plan_text import print_plan
-    from orchestrator.diff import compare
-    from orchestrator.plan import make_plan
-
-    use_data_root(data_root)
-    loaded, existing = _load(suite, overrides), _existing(store)
-    planned = make_plan(loaded, existing)
-    if diff:
-        stored = existing.plan(loaded.name) if existing else []
-        print_diff(loaded, compare(loaded, planned, stored), as_json)
-    else:
-        print_plan(loaded, planned, as_json)
 
 
 @app.command()
@@ -214,10 +171,10 @@ def _drive(
 
     began = time.monotonic() - age()
     packages.check()
-    suite = _load(source, overrides)
+    suite = load_suite(source, overrides)
     if address is not None and HEAD.match(address):
         fail(f"--address: {address} given, which takes suites by `peftgrid submit`", ExitCode.USAGE)
-    planned = make_plan(suite, _existing(path))
+    planned = make_plan(suite, existing(path))
     if dry_run:
         print_plan(suite, planned, as_json)
         if not as_json:
@@ -299,13 +256,14 @@ def _report(suite: Suite, store: Store, outcome: Outcome, *, quiet: bool, as_jso
         echo(f"Try again:   peftgrid resume {suite.name}{where}")
 
 
-def _load(source: str, overrides: list[str] | None) -> Suite:
+def load_suite(source: str, overrides: list[str] | None) -> Suite:
+    """The suite in a file, or a shipped one, with what `--set` says."""
     from suites.load import load
 
     return load(source, overrides or [])
 
 
-def _existing(path: Place) -> Store | None:
+def existing(path: Place) -> Store | None:
     """The store if there is one; a path that cannot be one is an error, an empty folder may become one."""
     from results.folder import is_free
     from results.store import Store

@@ -129,7 +129,7 @@ def _state(pid):
         return file.read().rpartition(")")[2].split()[0]
 
 
-@pytest.mark.parametrize("resources", ["{gpus: 2}", "{cpus: 4096}"])
+@pytest.mark.parametrize("resources", ["{gpus: 2, workers: 2}", "{cpus: 4096}"])
 def test_what_no_machine_here_has_is_refused_before_anything_starts(place, resources):
     suite = place.suite("large", ["linear"], more=f"resources: {resources}")
     code, said = place.run("run", suite)

@@ -1,11 +1,13 @@
 """The dispatcher as a plain object: who gets which run, and what is known when a job dies."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from orchestrator.dispatch import MAX_LAUNCHES, Dispatcher, Process, Work
 from suites.load import loads
+from suites.schema import Resources
 
 TWO_SETS = """
 schema: 1
@@ -170,7 +172,7 @@ def test_a_dispatcher_that_began_anew_learns_from_the_jobs(dispatcher, works):
     assert new.poll(0).generation != dispatcher.poll(0).generation
     new.progress("a", run_id, 1, 2, 3)
     new.add(works)
-    assert run_id not in new.poll(0).queued
+    assert sum(new.poll(0).waiting.values()) == len(works) - 1
     new.finished("a", run_id, "succeeded", {"attempt": 1})
     assert [event.run_id for event in new.poll(0).events if event.kind == "finished"] == [run_id]
 
@@ -190,3 +192,15 @@ def test_silence_is_measured_while_a_job_has_a_run(dispatcher):
     silent = dispatcher.poll(0).silent["a"]
     dispatcher.progress("a", run_id, 1, 0, 3)
     assert 0 <= dispatcher.poll(0).silent["a"] < silent + 1
+
+
+def test_a_job_gets_runs_of_its_shape_alone_and_makes_room_for_others(works):
+    dispatcher, large = Dispatcher(), Resources(workers=2)
+    dispatcher.add([replace(works[0], shape=large), *works[1:3]])
+    launch(dispatcher)
+    assert dispatcher.next("a", 0, None, large).spec == works[0].spec
+    dispatcher.finished("a", works[0].spec.run_id, "succeeded", {"attempt": 1})
+    assert dispatcher.next("a", 1, None, large) == "end"
+    assert dispatcher.poll(0).jobs["a"].dismissed
+    assert [take(dispatcher, n, job="b") for n in (0, 1)] == ids(works[1:3])
+    assert dispatcher.next("b", 2, None) == "wait"  # nobody else wants its place

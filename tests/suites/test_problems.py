@@ -137,7 +137,7 @@ def test_the_good_one_is_good():
             8, 3, "overrides[0]", ["matches no cell", "no seed 1"],
         ),
         ({"e": "overrides: [{when: {}, train: {lr: 1}}]"}, 7, 14, "overrides[0].when", ["names nothing"]),
-        ({"e": "overrides: [{when: {seed: 0}}]"}, 7, 13, "overrides[0]", ["lacks train"]),
+        ({"e": "overrides: [{when: {seed: 0}}]"}, 7, 13, "overrides[0]", ["lacks train or resources"]),
         ({"g": "grids: [{method: [full]}]"}, 7, 10, "grids[0].method", ["mean 'methods'?"]),
         ({"g": "grids: [{methods: [full]}]"}, 4, 1, "methods", ["no effect"]),
         ({"seeds": "seeds: 1000000", "methods": "methods: [full, linear]"}, 1, 1, "", ["2000000 cells"]),
