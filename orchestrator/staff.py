@@ -80,7 +80,12 @@ class Staff:
             )
             for shape in {**jobs, **batches, **news.waiting}
         }
-        for shape in to_start(self.capacity, demands, self._most):
+        most = self._most
+        # Two jobs that start at once on one machine take the processor from one another, and both
+        # train later: the first has it alone until its process is there.
+        if len(self.capacity.nodes) == 1 and all(s.process is None for s in states.values()):
+            most = 1
+        for shape in to_start(self.capacity, demands, most):
             self._start(shape)
 
     def works_of(self, job: str) -> list[Work]:

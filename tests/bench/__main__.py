@@ -15,11 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench import loader, overhead, planning, report, steps, store
+from tests.bench import loader, machinery, overhead, planning, report, steps, store
 
 BENCHES: tuple[Callable[[], list[dict[str, Any]]], ...] = (
     overhead.start_up,
     overhead.machinery_per_run,
+    machinery.machinery,
     loader.loader,
     store.results_at_scale,
     planning.planning_at_scale,
