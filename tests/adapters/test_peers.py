@@ -116,6 +116,7 @@ def _train_all(peers, rank):
     return [done(spec, micro_batch=micro, peers=peers) for spec, micro in TRIALS]
 
 
+@pytest.mark.slow
 def test_two_processes_come_to_the_result_of_one(tmp_path):
     first, second = together(_train_all, tmp_path)
     for (spec, _), (curve, trained), (others, copies) in zip(TRIALS, first, second, strict=True):
@@ -141,6 +142,7 @@ def _stop_and_go_on(peers, rank):
     return str(stop.value), done(trial(), peers=peers, keeper=keeper)
 
 
+@pytest.mark.slow
 def test_a_stop_in_the_first_process_stops_all_and_they_go_on_from_its_checkpoint(tmp_path):
     (said, (curve, weights)), (also, _) = together(_stop_and_go_on, tmp_path)
     assert said == also == "stopped at step 3"
