@@ -10,6 +10,7 @@ already are kept there.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import io
@@ -17,7 +18,6 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -51,12 +51,13 @@ def decoded(part: Part, size: int, mode: str, resize: Resize) -> Tensor:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         _wait_for(lock.fileno())
-        if not path.is_file() or path.stat().st_size != int(np.prod(shape)):
-            _room.make_room(path.parent, int(np.prod(shape)))
-            _make(path, _pieces(part, size, mode, resize))
-        _room.used(path)
-    mapped = np.memmap(path, dtype=np.uint8, mode="c", shape=shape)
-    return torch.from_numpy(mapped)
+        while True:
+            # Another process may need the room, and remove it between any two of these lines.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_size == int(np.prod(shape)):
+                    _room.used(path)
+                    return torch.from_numpy(np.memmap(path, np.uint8, mode="c", shape=shape))
+            _make(path, int(np.prod(shape)), _pieces(part, size, mode, resize))
 
 
 def _key(part: Part, size: int, mode: str, resize: Resize) -> str:
@@ -109,10 +110,11 @@ def _wait_for(lock: int) -> None:
             return
 
 
-def _make(path: Path, pieces: Iterator[Tensor]) -> None:
-    aside = path.with_name(f"{path.stem}.{uuid4().hex}.tmp")
+def _make(path: Path, size: int, pieces: Iterator[Tensor]) -> None:
+    aside = path.with_suffix(".tmp")  # the lock's holder alone writes it
+    _room.reserve(aside, size)
     try:
-        with aside.open("wb") as file:
+        with aside.open("r+b") as file:
             for piece in pieces:
                 file.write(piece.numpy().tobytes())
             file.flush()

@@ -1,5 +1,6 @@
 """The decoded images of a node stay within their limit, and a maker that dies leaves no harm."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapters.data import _room
+from adapters.data import _decoded, _room
+from adapters.data.contract import Images
 
 ROOT = Path(__file__).parents[2]
 MAKER = """
@@ -100,4 +102,38 @@ def test_a_maker_that_is_killed_leaves_the_lock_to_the_next(tmp_path):
     first.send_signal(signal.SIGKILL)
     first.communicate()
     assert second.communicate(timeout=60)[0].strip() == str(7 * 4 * 3 * 64)
-    assert len(list((tmp_path / "decoded").glob("*.u8"))) == 1
+    assert [path.suffix for path in (tmp_path / "decoded").glob("*.[ut]*")] == [".u8"]
+
+
+def test_what_a_killed_maker_left_is_removed_and_what_a_living_one_makes_is_counted(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv(_room.VARIABLE, "1e-6")
+    dead, living = tmp_path / "dead.tmp", tmp_path / "living.tmp"
+    with (tmp_path / "living.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (tmp_path / "dead.lock").touch()
+        _room.reserve(dead, 600)
+        _room.reserve(living, 600)
+        assert not dead.exists(), "nobody makes it any more"
+        assert living.stat().st_size == 600
+        old = entry(tmp_path, "a", 300, 10)
+        assert _room.make_room(tmp_path, 300) == [old]
+        assert living.exists()
+
+
+def test_images_that_are_removed_before_they_are_mapped_are_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("PEFTGRID_CACHE", str(tmp_path))
+    monkeypatch.setattr(_decoded, "_IN_MEMORY", 0)
+    used, calls = _room.used, []
+
+    def removed_once(path):
+        used(path)
+        calls.append(path)
+        if len(calls) == 1:
+            path.unlink()
+
+    monkeypatch.setattr(_room, "used", removed_once)
+    images = Images(np.full((4, 8, 8, 3), 7, np.uint8), np.arange(4))
+    assert int(_decoded.decoded(images, 8, "bicubic", "squash").sum()) == 7 * 4 * 3 * 64
+    assert len(calls) == 2
