@@ -47,6 +47,12 @@ def reserve(path: Path, needed: int) -> None:
             file.truncate(needed)
 
 
+def state(folder: Path) -> tuple[int, int]:
+    """Bytes that the files of `folder` take, and that they may take; ValueError as `limit`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return sum(_sizes(folder).values()), limit(folder)
+
+
 def make_room(folder: Path, needed: int) -> list[Path]:
     """Remove files of `folder` until `needed` more bytes fit; those that were removed.
 

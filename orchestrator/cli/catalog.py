@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -140,10 +140,13 @@ def doctor(
         ]
         show(rows, as_json)
     elif as_json:
-        echo_json({"packages": places, "versions": versions})
+        echo_json({"packages": places, "versions": versions, "decoded": _decoded_images()})
     else:
         for name, said in (*places.items(), *versions.items()):
             echo(f"{name:<14} {said}")
+        cache = _decoded_images()
+        taken, most = (cache[name] / 1e9 for name in ("bytes", "limit"))
+        echo(f"{'decoded images':<14} {cache['folder']} ({taken:.1f} GB, at most {most:.0f} GB)")
 
 
 def _try_folder(folder: Place, as_json: bool) -> None:
@@ -159,6 +162,19 @@ def _try_folder(folder: Place, as_json: bool) -> None:
         )
     if any(each.problem for each in found):
         fail(f"{folder}: a store would not be safe here; choose another folder", ExitCode.USAGE)
+
+
+def _decoded_images() -> dict[str, Any]:
+    """Where this machine keeps them, and how much they take and may take."""
+    from adapters.backbones._cache import cache_dir
+    from adapters.data import _room
+
+    folder = cache_dir() / "decoded"
+    try:
+        taken, most = _room.state(folder)
+    except (OSError, ValueError) as error:
+        fail(str(error), ExitCode.USAGE)
+    return {"folder": str(folder), "bytes": taken, "limit": most}
 
 
 def _versions() -> dict[str, str]:
