@@ -7,7 +7,7 @@ copy of the backbone, the optimiser, metrics, claim, commit and report. `low` is
 the runs in which the machine did least else. Memory is looked at after a tenth and at the end, in the
 driver and in the dispatcher.
 
-`make bench` does a tenth of it; this does all, in six minutes:
+`make bench` does a fifth of it; this does all, in six minutes:
 
     python -m tests.bench.machinery
 """
@@ -45,7 +45,7 @@ RATES = 10
 
 def machinery() -> list[dict[str, Any]]:
     """Rows for the table of the benchmarks, of fewer runs."""
-    return machinery_at_scale(FEW // 4, MANY // 5)
+    return machinery_at_scale(FEW // 2, MANY // 5)
 
 
 def machinery_at_scale(few: int = FEW, many: int = MANY) -> list[dict[str, Any]]:
