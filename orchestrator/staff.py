@@ -16,6 +16,10 @@ from orchestrator.staffing import Demand, to_start
 from suites.schema import Resources
 from suites.suite import Suite
 
+FIRST_ALONE = True
+"""Two jobs that start at once on one machine take the processor from one another, and both train
+later: there the first has it alone until its process is there."""
+
 
 class Staff:
     """The jobs of one drive. `call` asks the dispatcher."""
@@ -81,9 +85,8 @@ class Staff:
             for shape in {**jobs, **batches, **news.waiting}
         }
         most = self._most
-        # Two jobs that start at once on one machine take the processor from one another, and both
-        # train later: the first has it alone until its process is there.
-        if len(self.capacity.nodes) == 1 and all(s.process is None for s in states.values()):
+        single = FIRST_ALONE and len(self.capacity.nodes) == 1
+        if single and all(state.process is None for state in states.values()):
             most = 1
         for shape in to_start(self.capacity, demands, most):
             self._start(shape)
