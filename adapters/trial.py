@@ -14,10 +14,11 @@ from adapters import backbones
 from adapters.adapted import Adapted
 from adapters.errors import StopRequested
 from adapters.spec import TrialSpec, at_least
-from adapters.training import seeding
+from adapters.training import features, seeding
 from adapters.training.building import build as build
 from adapters.training.building import start_head
 from adapters.training.evaluate import Metrics, Normalise, Predictions, Score, score
+from adapters.training.features import View
 from adapters.training.fit import Fitter
 from adapters.training.peers import ALONE, Peers
 from adapters.training.progress import EpochResult as EpochResult
@@ -61,6 +62,7 @@ class TrialResult:
     """Whole epochs that this attempt took over from an earlier one; None from the start."""
     resumed_from_step: int | None = None
     """Steps that it took over of the epoch after those."""
+    kept_features: bool = False
 
 
 class Observer(Protocol):
@@ -82,6 +84,7 @@ def run_trial(
     keeper: Keeper | None = None,
     micro_batch: int | None = None,
     peers: Peers = ALONE,
+    keeps_features: bool = False,
     on_model: Callable[[Adapted], None] | None = None,
     on_predictions: Callable[[Predictions, str], None] | None = None,
 ) -> TrialResult:
@@ -91,6 +94,7 @@ def run_trial(
     the observer raises StopRequested, before that is raised on. On a CPU the resumed run's numbers
     equal the unbroken run's bit for bit, times excepted.
 
+    `keeps_features` lets it take `adapters.training.features` where it trains a head alone.
     `micro_batch` images at most are trained on at once; None stands for the spec's batch. All `peers`
     run the same spec at once, and the first one alone has a `keeper`.
     `on_model` is called once, with the selected epoch's weights in place, and `on_predictions` once
@@ -113,7 +117,10 @@ def run_trial(
     adapted = build(spec, data.classes, warm)
     normalise = Normalise(info, warm.device, spec.preprocess)
     start_head(adapted.vit, spec, data, warm, normalise)
-    run = _Run(spec, metrics, adapted, data, normalise, observer, keeper, micro_batch, peers)
+    view = View(adapted.vit, data, normalise)
+    if keeps_features and peers.size == 1 and features.are_fixed(spec, adapted, data):
+        view = features.of_head(spec, adapted.vit, data, info, normalise, warm, ask)
+    run = _Run(spec, metrics, adapted, view, observer, keeper, micro_batch, peers)
     return run.run(memory, on_model, on_predictions)
 
 
@@ -125,27 +132,27 @@ class _Run:
         spec: TrialSpec,
         metrics: Metrics,
         adapted: Adapted,
-        data: Prepared,
-        normalise: Normalise,
+        view: View,
         observer: Observer,
         keeper: Keeper | None,
         micro_batch: int | None,
         peers: Peers,
     ) -> None:
         self._peers = peers
-        self._spec, self._metrics, self._adapted, self._data = spec, metrics, adapted, data
-        self._normalise, self._observer, self._keeper = normalise, observer, keeper
-        train = spec.train
-        self._images = data.train if train.fit == "train" else _join(data.train, data.val)
+        self._spec, self._metrics, self._adapted, self._view = spec, metrics, adapted, view
+        self._observer, self._keeper = observer, keeper
+        train, data = spec.train, view.data
+        self._images = data.train if train.fit == "train" else data.train.joined(data.val)
         self._watched = {"best_val": "val", "oracle_test": "test"}.get(train.select_epoch)
         self._fitter = Fitter(
             adapted,
             self._images,
             train=train,
             seed=spec.seed,
-            normalise=normalise,
+            normalise=view.normalise,
             micro_batch=micro_batch,
             peers=peers,
+            model=view.model,
         )
         self._progress = Progress(adapted, self._fitter, self._watched)
         self._kept = self._progress.position
@@ -182,7 +189,7 @@ class _Run:
             if on_predictions is not None and self._spec.train.score == "test":
                 if self._scored is None:  # by an earlier attempt, whose logits ended with it
                     self._scored = self._score(best_epoch, "test").predictions
-                tell = partial(on_predictions, self._scored, self._data.digest)
+                tell = partial(on_predictions, self._scored, self._view.data.digest)
                 peers.gather("predictions", tell)
         except StopRequested:
             peers.gather("keep", self._keep)
@@ -205,9 +212,10 @@ class _Run:
             eval_seconds=progress.eval_seconds,
             images_per_second=self._fitter.images_per_epoch * last_epoch / progress.train_seconds,
             peak_memory_bytes=memory.read(),
-            data_digest=self._data.digest,
+            data_digest=self._view.data.digest,
             resumed_from_epoch=from_epoch,
             resumed_from_step=from_step,
+            kept_features=self._view.model is not self._adapted.vit,
         )
 
     def _epoch(self, epoch: int) -> None:
@@ -248,9 +256,9 @@ class _Run:
 
     def _score(self, epoch: int, split: str) -> Score:
         return score(
-            self._adapted.vit,
-            getattr(self._data, split),
-            normalise=self._normalise,
+            self._view.model,
+            getattr(self._view.data, split),
+            normalise=self._view.normalise,
             precision=self._spec.train.precision,
             metrics=self._metrics,
             on_batch=lambda: self._observer.step(epoch, 1, 1),
@@ -258,7 +266,7 @@ class _Run:
         )
 
     def _evaluate(self, epoch: int, split: str) -> EpochResult:
-        images: Pixels = getattr(self._data, split)
+        images: Pixels = getattr(self._view.data, split)
         watch = Stopwatch(images.pixels.device)
         result = self._score(epoch, split)
         seconds = watch.lap()
@@ -310,9 +318,3 @@ def _active(adapted: Adapted) -> tuple[int | None, int | None]:
     subspaces = [hook.active_subspaces for hook in adapted.step_hooks.values()]
     known = [number for number in subspaces if number is not None]
     return sum(p.numel() for p in trained if p.requires_grad), sum(known) if known else None
-
-
-def _join(first: Pixels, second: Pixels) -> Pixels:
-    return Pixels(
-        torch.cat((first.pixels, second.pixels)), torch.cat((first.labels, second.labels))
-    )

@@ -37,6 +37,11 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def joined(self, other: Pixels) -> Pixels:
+        """These and the others, in this order."""
+        labels = torch.cat((self.labels, other.labels))
+        return Pixels(torch.cat((self.pixels, other.pixels)), labels)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -70,6 +75,7 @@ class Warm:
         self._backbones: OrderedDict[Any, nn.Module] = OrderedDict()
         self._data: OrderedDict[Any, Prepared] = OrderedDict()
         self._evaluation: OrderedDict[Any, EvaluationImages] = OrderedDict()
+        self._features: OrderedDict[str, Tensor] = OrderedDict()
         self._kept = (backbones_kept, data_kept)
 
     def backbone(self, name: str) -> nn.Module:
@@ -144,6 +150,10 @@ class Warm:
                 raise DataError(f"data set {name}: {error}") from error
 
         return _recent(self._evaluation, (name, config, size, mode, resize), load, self._kept[1])
+
+    def features(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
+        """What a frozen backbone gives for a split: see `adapters.training.features`."""
+        return _recent(self._features, key, compute, 3 * self._kept[1])
 
     def _pixels(self, part: Part, size: int, mode: str, resize: Resize) -> Pixels:
         return Pixels(

@@ -156,6 +156,7 @@ def _foreman(
         checkpoint_every_epochs=execution.checkpoint_every_epochs,
         stall_after=execution.stall_after_seconds,
         time_limit=execution.time_limit_seconds,
+        keeps_features=execution.keep_features == "auto",
         keep=suite.keep,
         shape=suite.resources,
     )

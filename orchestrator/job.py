@@ -67,6 +67,8 @@ class JobConfig:
     """Seconds without progress after which the process ends itself."""
     time_limit: float | None
     """Seconds that one attempt may take."""
+    keeps_features: bool
+    """Whether runs that train a head alone share the features of their images."""
     keep: Keep
     """What the store keeps of a run beside its rows."""
     shape: Resources
@@ -218,6 +220,7 @@ class _Worker:
                 keeper=folder,
                 micro_batch=work.micro_batch,
                 peers=self._peers,
+                keeps_features=self._job.keeps_features,
                 on_model=kept.model,
                 on_predictions=kept.predictions,
             )
@@ -244,9 +247,9 @@ class _Worker:
             started_at=started,
             wall_seconds=time.perf_counter() - clock,
             job=self._job.name,
-            adapted=work.micro_batch is not None or self._peers.size > 1 or None,
-            **self._environment,
-            **outcome,
+            **{"adapted": work.micro_batch is not None or self._peers.size > 1 or None}
+            | self._environment
+            | outcome,
         )
         return attempt, rows.epochs(spec.run_id, number, reporter.curve)
 

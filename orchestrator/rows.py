@@ -35,6 +35,8 @@ def of_result(result: TrialResult) -> dict[str, Any]:
         "images_per_second": result.images_per_second,
         "peak_memory_bytes": result.peak_memory_bytes,
         "resumed_from_epoch": result.resumed_from_epoch,
+        # Its seconds are not those of a run that puts its images through the backbone.
+        **({"adapted": True, "cost_comparable": False} if result.kept_features else {}),
     }
 
 

@@ -83,7 +83,7 @@ _OUTCOME = (
     Column(
         "adapted",
         FLAG,
-        "whether batches went through in parts (micro-batch), so bits may differ",
+        "whether batches went in parts or as kept features, so bits may differ",
     ),
     Column(
         "select_epoch", TEXT, "rule that chose the scored epoch: best_val, last_epoch, oracle_test"

@@ -95,6 +95,9 @@ class Execution:
     micro_batch: int | None = None
     """Images that go through the model at once, at most: gradients of a batch are accumulated over its
     parts, and the batch of the recipe stays what it is. None is the whole batch."""
+    keep_features: Literal["auto", "never"] = "never"
+    """`auto` computes the frozen backbone's features once for all runs that train nothing but a head and
+    see every image as it is; their results agree to float32's last digits."""
 
     @property
     def time_limit_seconds(self) -> float | None:

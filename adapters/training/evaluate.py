@@ -66,7 +66,7 @@ def score(
     vit: nn.Module,
     split: Pixels,
     *,
-    normalise: Normalise,
+    normalise: Callable[[Tensor], Tensor],
     precision: str,
     metrics: Metrics,
     on_batch: Callable[[], None],

@@ -16,7 +16,7 @@ from adapters.spec import TrainConfig
 from adapters.training import mixing, schedules, seeding
 from adapters.training.augment import Augment
 from adapters.training.averaging import Average
-from adapters.training.evaluate import Normalise, autocast
+from adapters.training.evaluate import autocast
 from adapters.training.optim import optimizer_of
 from adapters.training.peers import ALONE, Peers
 from adapters.training.telemetry import Stopwatch
@@ -73,15 +73,17 @@ class Fitter:
         *,
         train: TrainConfig,
         seed: int,
-        normalise: Normalise,
+        normalise: Callable[[Tensor], Tensor],
         micro_batch: int | None = None,
         peers: Peers = ALONE,
+        model: nn.Module | None = None,
     ) -> None:
+        """`model` is what images go through, where that is not the whole ViT."""
         self.underway = Underway()
-        self._vit: nn.Module = adapted.vit
-        self._forward: Callable[[Tensor], Tensor] = adapted.vit
+        self._vit: nn.Module = adapted.vit if model is None else model
+        self._forward: Callable[[Tensor], Tensor] = self._vit
         if train.compile:
-            self._forward = torch.compile(adapted.vit, backend=COMPILE_BACKEND)
+            self._forward = torch.compile(self._vit, backend=COMPILE_BACKEND)
         self._parameters = list(adapted.trainable_parameters.values())
         self._images = images
         self._train = train
