@@ -3,6 +3,7 @@
 import contextlib
 
 import pytest
+from playwright import sync_api
 
 from tests.browser import pictures
 
@@ -11,11 +12,10 @@ from tests.browser import pictures
 @pytest.fixture(scope="module")
 def chromium():
     """The browser that also takes the pictures of the docs."""
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with contextlib.ExitStack() as stack:
         try:
-            browser = stack.enter_context(pictures.chromium(driver))
-        except driver.Error as error:
+            browser = stack.enter_context(pictures.chromium(sync_api))
+        except sync_api.Error as error:
             pytest.skip(f"no Chromium starts here: {str(error).splitlines()[0]}")
         yield browser
 

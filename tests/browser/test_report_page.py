@@ -5,6 +5,7 @@ import re
 
 import pytest
 from PIL import Image, ImageChops
+from playwright.sync_api import expect
 
 from results.record import Attempt, Epoch, PlanRow
 from results.report import data
@@ -117,23 +118,25 @@ def test_hostile_text_is_shown_as_text(opened):
 
 
 def test_a_variant_leads_to_its_runs_and_a_run_to_its_page(opened):
+    # The page follows its address a moment after the click, so what comes of one is waited for.
     opened.locator("#board-body a", has_text="lora").click()
-    assert opened.get_by_label("Filter runs").input_value() == "lora[rank=8]"
+    expect(opened.get_by_label("Filter runs")).to_have_value("lora[rank=8]")
     assert len(names(opened, "#runs-body")) == 6
     opened.locator("#runs-body a", has_text="run006").click()
-    assert opened.locator("#overview").is_hidden()
+    expect(opened.locator("#overview")).to_be_hidden()
     view = opened.locator("#run")
     assert opened.locator("#run-title").inner_text() == "lora[rank=8] on mnist, seed 0"
     assert view.locator("svg").count() == 2
     assert "peftgrid explain run006 --store store" in view.inner_text()
     assert "torch 2" in view.inner_text()
     opened.go_back()
-    assert opened.locator("#overview").is_visible()
+    expect(opened.locator("#overview")).to_be_visible()
 
 
 def test_a_failed_run_shows_its_error_and_evidence(opened):
     opened.locator("#failures-body a").click()
     view = opened.locator("#run")
+    expect(view).to_be_visible()
     assert HOSTILE in view.locator(".error").inner_text()
     assert "Attempt 1: failed: worker lost" in view.inner_text()
     view.locator("summary", has_text="Evidence").click()
@@ -143,12 +146,15 @@ def test_a_failed_run_shows_its_error_and_evidence(opened):
 def test_points_have_tooltips_for_mouse_and_keyboard(opened):
     tip = opened.locator("#tip")
     opened.locator("#plot g[role=img]").first.focus()
-    assert re.search(r"mean 0\.\d{4}\n95 %: 0\.", tip.inner_text())
+    expect(tip).to_have_text(re.compile(r"mean 0\.\d{4}\n95 %: 0\."))
+    opened.mouse.wheel(0, 40)
+    opened.wait_for_function("scrollY > 0")
+    expect(tip).to_be_visible()
     opened.keyboard.press("Escape")
-    assert tip.is_hidden()
+    expect(tip).to_be_hidden()
     opened.get_by_role("combobox", name="Data set").select_option("=mnist")
     opened.locator("#plot .dot").first.hover()
-    assert re.search(r"mnist, seed \d: 0\.\d{4}\nrun run\d+", tip.inner_text())
+    expect(tip).to_have_text(re.compile(r"mnist, seed \d: 0\.\d{4}\nrun run\d+"))
 
 
 def test_runs_filter_by_status(opened):
@@ -160,7 +166,7 @@ def test_the_skip_link_is_first_and_leads_to_the_content(opened):
     opened.keyboard.press("Tab")
     assert opened.evaluate("document.activeElement.textContent") == "Skip to the content"
     opened.keyboard.press("Enter")
-    assert opened.evaluate("document.activeElement.id") == "main"
+    expect(opened.locator("#main")).to_be_focused()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -191,6 +197,6 @@ def test_a_served_page_follows_the_store_and_keeps_what_was_typed(page, store):
         commit(store, "run007", "lora[rank=8]", "mnist", 1, 0.91)
         page.locator("#state-body", has_text="23 succeeded").wait_for(timeout=20_000)
         assert names(page) == ["lora[rank=8]"]
-        assert "Live" in page.locator("#live").inner_text()
+        expect(page.locator("#live")).to_contain_text("Live")
         assert all(asked.startswith((url, "data:")) for asked in page.requests)
         page.goto("about:blank")

@@ -439,7 +439,8 @@ async function poll() {
 take(JSON.parse($("data").textContent));
 for (const kind of ["mouseover", "focusin"]) document.addEventListener(kind, showTip);
 document.addEventListener("focusout", () => { $("tip").hidden = true; });
-document.addEventListener("scroll", () => { $("tip").hidden = true; }, { passive: true });
+// What is scrolled to by the keyboard keeps its tip; what is under the mouse moves away from it.
+document.addEventListener("scroll", () => { if (!$("tip").hidden) showTip({ target: document.activeElement }); }, { passive: true });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") $("tip").hidden = true; });
 addEventListener("hashchange", () => route(true));
 drawAll();
