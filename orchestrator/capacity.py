@@ -37,6 +37,11 @@ class Capacity:
         """How many jobs of so many workers, each of which takes `job`, the living nodes take at once."""
         return sum(fitting(job, node) for node in self.nodes) // workers
 
+    def workers_now(self, worker: Resources, least: int, most: int) -> int:
+        """How many workers a job of `least` to `most` gets on the living nodes, if it has them all."""
+        places = sum(fitting(worker, node) for node in self.nodes)
+        return max(least, min(most, places))
+
     def parallel(self, job: Resources, most: int | None, workers: int = 1) -> int:
         """How many such jobs to run at once, at most `most`; workers of one may be on several nodes.
 

@@ -54,6 +54,7 @@ class Process:
     hostname: str
     actor: str
     """The id of Ray's actor that it is."""
+    workers: int = 1  # of the job, this one counted
 
 
 @dataclass
@@ -207,10 +208,10 @@ class Dispatcher:
             return state.launches <= MAX_LAUNCHES
         state.process, state.heard = process, time.monotonic()
         state.launches += 1
-        lost = {"lost": state.current, "steps": state.steps, "pid": process.pid}
+        seen = {"steps": state.steps, "pid": process.pid, "workers": process.workers}
+        self._event("launched", job, None, detail={"lost": state.current, **seen})
         self._drop(state)
         state.sequence = -1
-        self._event("launched", job, None, detail=lost)
         return state.launches <= MAX_LAUNCHES
 
     def gone(self, job: str) -> tuple[str | None, int]:

@@ -164,10 +164,10 @@ def _foreman(
     for shape, runs in shapes.items():
         asked = jobs.asked(shape)
         try:
-            capacity.parallel(asked, most, shape.workers)
+            capacity.parallel(asked, most, shape.least_workers)
         except RequestError as error:
             raise RequestError(f"{error}; asked for by {runs}") from None
-        waiting = capacity.why_waiting(asked, shape.workers)
+        waiting = capacity.why_waiting(asked, shape.least_workers)
         if waiting:
             view.note(waiting)
     return Foreman(
@@ -220,8 +220,9 @@ def _check_request(shapes: Mapping[Resources, str], address: str | None) -> None
     """What an embedded Ray could never give is refused before it is started."""
     cores = len(os.sched_getaffinity(0))
     for shape, runs in shapes.items():
-        if address is None and shape.cpus * shape.workers > cores:
-            several = "" if shape.workers == 1 else f" for each of {shape.workers} workers"
+        workers = shape.least_workers
+        if address is None and shape.cpus * workers > cores:
+            several = "" if workers == 1 else f" for each of {workers} workers"
             raise RequestError(
                 f"resources.cpus: {shape.cpus} given{several}, allowed: at most the {cores} of this "
                 f"machine; asked for by {runs}"

@@ -176,12 +176,13 @@ def of_plan(
     for shape in dict.fromkeys(shape for shape, _ in runs):
         worker = shape.of_worker(has_gpus=capacity.has_gpus)
         try:
-            capacity.parallel(worker, most, shape.workers)
+            capacity.parallel(worker, most, shape.least_workers)
         except RequestError as error:
             return replace(
                 expected(capacity, {}, [], most=most), runs=len(runs), refused=str(error)
             )
-        demands[shape] = Demand(worker=worker, workers=shape.workers)
+        workers = capacity.workers_now(worker, shape.least_workers, shape.workers)
+        demands[shape] = Demand(worker=worker, workers=workers)
     return expected(
         capacity,
         demands,

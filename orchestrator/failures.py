@@ -82,13 +82,19 @@ def describe(error: BaseException) -> tuple[str, str]:
 
 
 def of_loss(
-    log: str | None, errors: Sequence[BaseException], *, began: bool, killed: str | None = None
+    log: str | None,
+    errors: Sequence[BaseException],
+    *,
+    began: bool,
+    killed: str | None = None,
+    workers: tuple[int | None, int | None] = (None, None),
 ) -> tuple[FailureKind, str]:
     """The kind and the evidence of an attempt whose process ended before it committed.
 
     `log` is what the process wrote as it ended, `errors` what Ray says of the process and what its
     job ended with; `began` tells whether it had made a step; `killed` why the driver killed it, if it
-    did: it may have ended itself in the same moment.
+    did: it may have ended itself in the same moment; `workers` are how many the job had
+    and has since, where that is known: if it has others now, the cluster gave or took one.
     """
     evidence = cut("\n\n".join([*([log] if log else ()), *map(str, errors)]))
     if log and _STALL_DUMP.search(log):
@@ -97,6 +103,9 @@ def of_loss(
         return "stalled", killed
     kinds = [classify(error) for error in errors]
     telling = [kind for kind in kinds if kind not in ("worker_lost", "unknown")]
+    if None not in workers and workers[0] != workers[1] and not telling:
+        said = f"the job has {workers[1]} workers now and had {workers[0]}"
+        return "preempted", cut(f"{said}\n\n{evidence}".strip())
     return (telling or ["worker_lost" if began else "launch"])[0], evidence
 
 

@@ -15,6 +15,7 @@ from orchestrator.jobs import Jobs
 from orchestrator.ledger import Ledger
 from orchestrator.outcome import Outcome, View
 from orchestrator.patience import patiently
+from orchestrator.silence import Silence
 from orchestrator.staff import Staff
 from results.lease import Lease, Observer
 from results.schema import FailureKind
@@ -23,8 +24,6 @@ from suites.suite import Suite
 T = TypeVar("T")
 
 POLL_SECONDS = 0.2
-SILENT_SECONDS = 2.0
-"""Beyond `stall_after`, which a process that can run at all ends itself by."""
 LOOK_SECONDS = 2.0
 """Between two looks at nodes, and at runs that another driver has in hand."""
 COMMITS = 64
@@ -68,8 +67,7 @@ class Foreman:
         self._ended: set[str] = set()  # jobs whose end has been taken in
         self._deaths = 0
         self._commits = 0  # since it was asked whether the tables are to be compacted
-        self._killed: dict[tuple[str, int], str] = {}
-        """Silent processes, by node and number, with what was seen."""
+        self._silence = Silence(suite.execution.stall_after_seconds, view.note)
 
     def execute(self, works: list[Work]) -> None:
         """Return when all of them have ended, or a signal or a problem ends the drive."""
@@ -84,7 +82,7 @@ class Foreman:
             self._take_ended(alive, news)
             self._take_due()
             self._look_around(news)
-            self._watch(news)
+            self._silence.end(news)
             if self._lease.lost:
                 self.outcome.problem = "another driver took over this suite"
             self._hear()
@@ -150,9 +148,7 @@ class Foreman:
         if event.kind == "broken":
             outcome.problem = str(event.detail["error"])
         if event.kind == "launched":
-            detail = event.detail
-            began = bool(detail["steps"])
-            self._take_lost(event.job, detail["lost"], detail["pid"], began=began)
+            self._take_lost(event.job, event.detail["lost"], event.detail)
         if event.kind == "elsewhere" and run_id in self._left:
             self._others[run_id] = Observer(self._ledger.store, str(event.detail.get("lease", "")))
         if event.kind == "finished" and run_id in self._left:
@@ -201,11 +197,15 @@ class Foreman:
             self._ended.add(name)
             self._deaths += 1
             current = news.jobs[name].current if name in news.jobs else None
-            self._take_lost(name, current, None, began=True)
+            self._take_lost(name, current, {"steps": 1})
             self.jobs.release(name)
 
-    def _take_lost(self, job: str, current: str | None, live: int | None, *, began: bool) -> None:
-        """What a job had in hand before its process `live` (None: before it ended) is lost."""
+    def _take_lost(self, job: str, current: str | None, seen: dict[str, Any]) -> None:
+        """What a job had in hand before its process `pid` (none: before it ended) is lost.
+
+        `seen` holds beside `pid` the `steps` that were made, and how many `workers` there are now.
+        """
+        live = seen.get("pid")
         claims = {
             run_id: claim
             for run_id, claim in self._ledger.store.open_claims().items()
@@ -215,18 +215,23 @@ class Foreman:
             and claim.get("pid") != live
         }
         for run_id, claim in claims.items():
-            self._close_lost(run_id, claim, began=began)
+            self._close_lost(run_id, claim, seen)
         waiting = {work.spec.run_id for _, work in self._later}
         rest = {current, *(self._staff.runs_of(job) if live is None else ())}
         self._look_up(run for run in rest if run in self._left - claims.keys() - waiting)
 
-    def _close_lost(self, run_id: str, claim: dict[str, Any], *, began: bool) -> None:
+    def _close_lost(self, run_id: str, claim: dict[str, Any], seen: dict[str, Any]) -> None:
         """A row for an attempt whose process is gone, and whether it is tried again."""
         spec, attempt, pid = self._work[run_id].spec, int(claim["attempt"]), int(claim["pid"])
         said = (nodes.death(claim["actor"]), self.jobs.error_of(claim["job"]))
         log = self._ledger.log(claim)
-        killed, errors = self._killed.get((claim["node"], pid)), [each for each in said if each]
-        kind, evidence = failures.of_loss(log, errors, killed=killed, began=began)
+        kind, evidence = failures.of_loss(
+            log,
+            [each for each in said if each],
+            killed=self._silence.why(claim["node"], pid),
+            began=bool(seen["steps"]),
+            workers=(claim.get("workers"), seen.get("workers")),
+        )
         error = f"process {pid} on {claim['hostname']} ended without a result"
         if kind == "stalled":
             error = f"no progress for {self._suite.execution.stall_after_seconds:g} s"
@@ -266,7 +271,7 @@ class Foreman:
                 self.call("assign", name, rest, in_hand=held)
         self._look_up(self._left - waiting - self._staff.apart())
 
-    # --- others, silence, the end --------------------------------------------------------------
+    # --- others, the end --------------------------------------------------------------
 
     def _look_around(self, news: News) -> None:
         """What no event tells: nodes that are gone, and what became of other drivers' runs."""
@@ -284,7 +289,7 @@ class Foreman:
             if state.current and state.process and state.process.node not in alive:
                 # Its job comes back only where there is room; its run need not wait for that.
                 lost, steps = self.call("gone", name)
-                self._take_lost(name, lost, -1, began=bool(steps))
+                self._take_lost(name, lost, {"pid": -1, "steps": steps})
         self._take_others()
 
     def _take_others(self) -> None:
@@ -299,19 +304,6 @@ class Foreman:
                 error = "its driver is gone"
                 self._ledger.close(spec, claim, "stopped", error=error)
             self._look_up([run_id])
-
-    def _watch(self, news: News) -> None:
-        """Kill processes that are silent for longer than one that runs can be: they are stopped."""
-        limit = self._suite.execution.stall_after_seconds + SILENT_SECONDS
-        for name, seconds in news.silent.items():
-            found = news.jobs[name].process
-            if seconds <= limit or found is None:
-                continue
-            if (found.node, found.pid) not in self._killed:
-                text = f"process {found.pid} of {name}: silent for {seconds:.0f} s, killed"
-                self._killed[found.node, found.pid] = text
-                self._view.note(text)
-                nodes.kill(found)
 
     def _close_open_claims(self) -> None:
         for run_id in self._left:

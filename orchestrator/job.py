@@ -79,14 +79,16 @@ def loop(config: dict[str, Any]) -> None:
     """Ray Train's `train_loop_per_worker`."""
     job: JobConfig = config["job"]
     here = ray.get_runtime_context()
+    among = ray.train.get_context()
     process = Process(
         pid=os.getpid(),
         started=start_time(os.getpid()) or "",
         node=here.get_node_id(),
         hostname=socket.gethostname(),
         actor=here.get_actor_id() or "",
+        workers=among.get_world_size(),
     )
-    rank = ray.train.get_context().get_world_rank()
+    rank = among.get_world_rank()
     begins = rank > 0 or ray.get(job.dispatcher.launched.remote(job.name, process))
     if not begins and job.shape.workers == 1:
         return
@@ -247,7 +249,7 @@ class _Worker:
             started_at=started,
             wall_seconds=time.perf_counter() - clock,
             job=self._job.name,
-            **{"adapted": work.micro_batch is not None or self._peers.size > 1 or None}
+            **{"adapted": work.micro_batch is not None or self._job.shape.workers > 1 or None}
             | self._environment
             | outcome,
         )
@@ -261,6 +263,7 @@ class _Worker:
             "pid": self._process.pid,
             "node": self._process.node,
             "actor": self._process.actor,
+            "workers": self._process.workers,
             "lease": self._job.lease,
             "reason": work.reason,
         }

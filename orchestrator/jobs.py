@@ -13,7 +13,15 @@ from typing import Any
 from orchestrator.job import JobConfig, loop
 from suites.schema import Resources
 
+RESIZE_SECONDS = 20.0
+"""Between two looks of Ray Train at whether a job may have more workers."""
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def _range_of(shape: Resources) -> int | tuple[int, int]:
+    """The number of workers, as Ray Train has it."""
+    least, most = shape.least_workers, shape.workers
+    return most if least == most else (least, most)
 
 
 class _JobThread(threading.Thread):
@@ -65,7 +73,8 @@ class Jobs:
             train_loop_config={"job": job},
             torch_config=TorchConfig(timeout_s=math.ceil(job.stall_after)),
             scaling_config=ScalingConfig(
-                num_workers=shape.workers,
+                num_workers=_range_of(shape),
+                elastic_resize_monitor_interval_s=RESIZE_SECONDS,
                 use_gpu=job.gpu_share > 0,
                 resources_per_worker=self.asked(shape, memory_factor),
             ),

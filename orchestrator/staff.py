@@ -78,7 +78,9 @@ class Staff:
         demands = {
             shape: Demand(
                 worker=self._jobs.asked(shape),
-                workers=shape.workers,
+                workers=self.capacity.workers_now(
+                    self._jobs.asked(shape), shape.least_workers, shape.workers
+                ),
                 jobs=jobs[shape],
                 wanted=batches[shape] + max(0, news.waiting.get(shape, 0) - idle[shape]),
             )

@@ -44,6 +44,14 @@ class Resources:
     """Host memory of each worker, in bytes or as `4GiB` or `4GB`; None asks for no amount."""
     workers: int = 1
     """Processes that share every batch of a run (data parallel)."""
+    min_workers: int | None = None
+    """A job is content with so many where `workers` find no place, and has more of them, up to `workers`,
+    as nodes join; None is `workers`."""
+
+    @property
+    def least_workers(self) -> int:
+        """With how many workers a job can be started."""
+        return self.workers if self.min_workers is None else self.min_workers
 
     @property
     def memory_bytes(self) -> int | None:
@@ -51,7 +59,11 @@ class Resources:
         return None if self.memory is None else units.byte_count("memory", self.memory)
 
     def __post_init__(self) -> None:
-        at_least(1, cpus=self.cpus, workers=self.workers)
+        at_least(1, cpus=self.cpus, workers=self.workers, min_workers=self.least_workers)
+        if self.least_workers > self.workers:
+            raise ValueError(
+                f"min_workers: {self.min_workers} given, allowed: 1 to {self.workers} (workers)"
+            )
         if self.memory_bytes is not None and self.memory_bytes < MIN_MEMORY:
             raise ValueError(
                 f"memory: {self.memory!r} given, allowed: at least 1MiB, in bytes or as 4GiB"

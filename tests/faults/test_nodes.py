@@ -74,6 +74,29 @@ def test_a_preemption_notice_is_answered_in_time_and_costs_no_budget(place, node
     assert done["node"] != claim["node"]
 
 
+def test_a_range_of_workers_grows_with_the_cluster_and_shrinks_with_it(place, nodes):
+    cluster, (_, second) = nodes
+    cluster.remove_node(second)
+    slow = "{name: slowed, rank: 2, seconds: 0.3}"
+    more = "resources: {workers: 2, min_workers: 1}\nretry: {worker_lost: 1, launch: 0, unknown: 0}"
+    suite = place.suite("range", [slow], epochs=40, more=more)
+    driver = place.start("run", suite, "--address", cluster.address)
+    until(checkpoint_of(place, 2))
+    joined = cluster.add_node(num_cpus=1, object_store_memory=2**27)
+    two = until(lambda: next((c for c in place.claims().values() if c["workers"] == 2), None), 120)
+    until(checkpoint_of(place, 20))
+    cluster.remove_node(joined, allow_graceful=False)
+    assert driver.wait(240) == 0, driver.log.read_text()
+    grown, shrunk, done = place.attempts()
+    assert two["attempt"] == 2
+    assert grown["failure_kind"] == "preempted"
+    assert "the job has 2 workers now and had 1" in grown["evidence"]
+    # That its node died is seen first where the first worker was on it.
+    assert shrunk["failure_kind"] in ("preempted", "worker_lost")
+    assert (done["status"], done["adapted"]) == ("succeeded", True)
+    assert done["resumed_from_epoch"] >= 20
+
+
 def declare(cluster, kind, most):
     """Write what an autoscaler would: its limits, or that it is there."""
     config = autoscaler_pb2.ClusterConfig()

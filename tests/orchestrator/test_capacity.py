@@ -61,3 +61,10 @@ def test_unknown_capacity_waits_and_says_so():
     assert unknown.parallel({"CPU": 4.0}, None) == 1
     assert unknown.parallel({"CPU": 4.0}, 3) == 3
     assert "is not known" in unknown.why_waiting({"CPU": 4.0})
+
+
+def test_a_job_gets_the_workers_that_find_a_place_within_its_range():
+    two = Capacity(nodes=({"CPU": 1.0}, {"CPU": 1.0}))
+    assert [
+        two.workers_now({"CPU": 1.0}, least, most) for least, most in ((1, 4), (3, 4), (1, 1))
+    ] == [2, 3, 1]

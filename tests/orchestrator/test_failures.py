@@ -213,6 +213,17 @@ def test_a_process_that_made_no_step_was_not_launched():
     assert of_loss(None, [died()], began=False)[0] == "launch"
 
 
+def test_a_process_that_another_number_of_workers_came_after_was_taken_away():
+    kind, evidence = of_loss(None, [died()], began=True, workers=(1, 2))
+    assert kind == "preempted"
+    assert evidence.startswith("the job has 2 workers now and had 1\n")
+    assert of_loss(None, [died()], began=True, workers=(2, 2))[0] == "worker_lost"
+    assert of_loss(None, [died()], began=True, workers=(2, None))[0] == "worker_lost"
+    assert of_loss(None, [rays.OutOfMemoryError(MONITOR)], began=True, workers=(1, 2))[0] == (
+        "out_of_memory_host"
+    )
+
+
 def test_a_process_that_ray_killed_for_memory():
     kind, evidence = of_loss(None, [rays.OutOfMemoryError(MONITOR)], began=True)
     assert kind == "out_of_memory_host"

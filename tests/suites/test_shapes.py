@@ -47,6 +47,8 @@ def test_shapes_are_no_part_of_the_identity():
         ("{gpus: 2}", 6, 54, "2 given, allowed with workers: 1: auto, 0, 1 or a share below 1 "),
         ("{workers: 0}", 6, 57, "allowed: a finite number of at least 1"),
         ("{workers: {min: 1, max: 4}}", 6, 48, "a whole number"),
+        ("{workers: 2, min_workers: 3}", 6, 73, "3 given, allowed: 1 to 2 (workers)"),
+        ("{workers: 2, min_workers: 0}", 6, 73, "allowed: a finite number of at least 1"),
         ("{cores: 2}", 6, 48, "unknown key"),
         ("{cpus: [1, 2]}", 6, 48, "a whole number"),
     ],
